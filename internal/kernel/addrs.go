@@ -1,0 +1,75 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// LocalAddrs returns the addresses of all interfaces of this machine, sorted, but the loopback ones.
+func LocalAddrs() ([]netip.Addr, error) {
+	list, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	// A dump that the kernel says was interrupted is followed by a notice of what changed.
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	var out []netip.Addr
+	for _, a := range list {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok && a.Flags&unix.IFA_F_TENTATIVE == 0 {
+			if ip = ip.Unmap(); !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
+				out = append(out, ip)
+			}
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out), nil
+}
+
+// WatchAddrs calls changed with LocalAddrs now and whenever they change, one call at a time, until the context ends;
+// then it returns nil.
+func WatchAddrs(ctx context.Context, changed func([]netip.Addr)) error {
+	updates := make(chan netlink.AddrUpdate, 64)
+	failed := make(chan error, 1)
+	report := func(err error) {
+		select {
+		case failed <- err:
+		default:
+		}
+	}
+	if err := netlink.AddrSubscribeWithOptions(updates, ctx.Done(), netlink.AddrSubscribeOptions{ErrorCallback: report}); err != nil {
+		return fmt.Errorf("watch addresses: %w", err)
+	}
+	for {
+		addrs, err := LocalAddrs()
+		if err != nil {
+			return err
+		}
+		changed(addrs)
+		if err := waitAddrs(ctx, updates, failed); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// waitAddrs returns when there are new updates, all of which it takes.
+func waitAddrs(ctx context.Context, updates <-chan netlink.AddrUpdate, failed <-chan error) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-failed:
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("watch addresses: %w", err)
+	case <-updates:
+	}
+	for len(updates) > 0 {
+		<-updates
+	}
+	return nil
+}

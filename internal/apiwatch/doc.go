@@ -1,0 +1,3 @@
+// Package apiwatch watches the API server and hands what it says to a service.Table, converted and checked. It is the only
+// place that knows Kubernetes' objects; what comes out of it has valid addresses and ports only.
+package apiwatch

@@ -1,0 +1,172 @@
+package apiwatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+
+	"varco.dev/internal/service"
+)
+
+// labelServiceProxyName marks Services that another proxy serves (well-known label).
+const labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
+
+// slowSync is how long the first listing may take before the log says so, again and again.
+const slowSync = 10 * time.Second
+
+// Config of a Watcher.
+type Config struct {
+	Client   kubernetes.Interface
+	NodeName string                     // the node whose addresses NodeAddrs is told
+	Update   func(func(*service.Table)) // runs a change of the table; must not block for long
+	Node     func(addrs []netip.Addr)   // told the own node's addresses, when they are known and when they change
+	Log      *slog.Logger
+}
+
+// Watcher keeps a service.Table as the API server says.
+type Watcher struct {
+	config Config
+	synced chan struct{}
+}
+
+// New returns a watcher that does nothing before Run.
+func New(c Config) *Watcher { return &Watcher{config: c, synced: make(chan struct{})} }
+
+// Synced is closed once all objects that the API server had at the start are in the table.
+func (w *Watcher) Synced() <-chan struct{} { return w.synced }
+
+// Run watches until the context ends; then it returns nil. An API server that goes away is waited for.
+func (w *Watcher) Run(ctx context.Context) error {
+	factories, handlers, err := w.subscribe()
+	if err != nil {
+		return err
+	}
+	for _, f := range factories {
+		f.StartWithContext(ctx)
+		defer f.Shutdown()
+	}
+	for !w.waitFor(ctx, handlers) {
+		if ctx.Err() != nil {
+			return nil
+		}
+		w.config.Log.Warn("still waiting for the API server to list Services, EndpointSlices and this node")
+	}
+	close(w.synced)
+	w.config.Log.Info("knows all Services and EndpointSlices")
+	<-ctx.Done()
+	return nil
+}
+
+func (w *Watcher) waitFor(ctx context.Context, handlers []cache.InformerSynced) bool {
+	ctx, cancel := context.WithTimeout(ctx, slowSync)
+	defer cancel()
+	return cache.WaitForCacheSync(ctx.Done(), handlers...)
+}
+
+// subscribe adds a handler for each kind of object. Objects are selected on the server: no Service without a ClusterIP,
+// nothing that belongs to another proxy, no node but the own.
+func (w *Watcher) subscribe() ([]informers.SharedInformerFactory, []cache.InformerSynced, error) {
+	services := w.factory(func(o *metav1.ListOptions) {
+		o.LabelSelector = "!" + labelServiceProxyName
+		o.FieldSelector = fields.OneTermNotEqualSelector("spec.clusterIP", corev1.ClusterIPNone).String()
+	})
+	slices := w.factory(func(o *metav1.ListOptions) { o.LabelSelector = "!" + corev1.IsHeadlessService })
+	nodes := w.factory(func(o *metav1.ListOptions) {
+		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", w.config.NodeName).String()
+	})
+	var synced []cache.InformerSynced
+	var errs []error
+	add := func(i cache.SharedIndexInformer, h cache.ResourceEventHandler) {
+		r, err := i.AddEventHandler(h)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("watch the API server: %w", err))
+			return
+		}
+		synced = append(synced, r.HasSynced)
+	}
+	add(services.Core().V1().Services().Informer(), handle(w.setService, w.deleteService))
+	add(slices.Discovery().V1().EndpointSlices().Informer(), handle(w.setSlice, w.deleteSlice))
+	add(nodes.Core().V1().Nodes().Informer(), handle(w.setNode, func(*corev1.Node) {}))
+	return []informers.SharedInformerFactory{services, slices, nodes}, synced, errors.Join(errs...)
+}
+
+func (w *Watcher) factory(options func(*metav1.ListOptions)) informers.SharedInformerFactory {
+	return informers.NewSharedInformerFactoryWithOptions(w.config.Client, 0,
+		informers.WithTweakListOptions(options), informers.WithTransform(strip))
+}
+
+// strip removes what no proxy reads, which is a good part of the memory.
+func strip(obj any) (any, error) {
+	if m, err := meta.Accessor(obj); err == nil {
+		m.SetManagedFields(nil)
+	}
+	return obj, nil
+}
+
+// handle makes a handler of two functions.
+func handle[T any](set, del func(T)) cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(obj any) { set(obj.(T)) },
+		UpdateFunc: func(_, obj any) { set(obj.(T)) },
+		DeleteFunc: func(obj any) {
+			if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+				obj = gone.Obj
+			}
+			if o, ok := obj.(T); ok {
+				del(o)
+			}
+		},
+	}
+}
+
+func (w *Watcher) setService(obj *corev1.Service) {
+	s, ok, problems := Service(obj)
+	w.complain("Service", obj, problems)
+	if !ok {
+		w.deleteService(obj)
+		return
+	}
+	w.config.Update(func(t *service.Table) { t.SetService(s) })
+}
+
+func (w *Watcher) deleteService(obj *corev1.Service) {
+	n := service.Name{Namespace: obj.Namespace, Name: obj.Name}
+	w.config.Update(func(t *service.Table) { t.DeleteService(n) })
+}
+
+func (w *Watcher) setSlice(obj *discoveryv1.EndpointSlice) {
+	s, ok, problems := Slice(obj)
+	w.complain("EndpointSlice", obj, problems)
+	if !ok {
+		w.deleteSlice(obj)
+		return
+	}
+	w.config.Update(func(t *service.Table) { t.SetSlice(s) })
+}
+
+func (w *Watcher) deleteSlice(obj *discoveryv1.EndpointSlice) {
+	n := service.Name{Namespace: obj.Namespace, Name: obj.Name}
+	w.config.Update(func(t *service.Table) { t.DeleteSlice(n) })
+}
+
+func (w *Watcher) setNode(obj *corev1.Node) { w.config.Node(NodeAddrs(obj)) }
+
+// complain logs what is wrong with an object; the rest of it is served.
+func (w *Watcher) complain(kind string, obj metav1.Object, problems []error) {
+	if err := errors.Join(problems...); err != nil {
+		w.config.Log.Warn("leaves out a part of an object that is not valid",
+			"kind", kind, "namespace", obj.GetNamespace(), "name", obj.GetName(), "error", err)
+	}
+}

@@ -1,0 +1,33 @@
+// Package cli is the command line: one file per command, from flags to a Config to Run.
+package cli
+
+import (
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// Root returns the command varco with all its commands.
+func Root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "varco",
+		Short: "Every proxy of a Kubernetes cluster in one binary",
+		Long: `Varco is every proxy of a Kubernetes cluster in one binary.
+
+Each command takes the place of a proxy that the cluster has today, and speaks
+the configuration that it has today.`,
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.AddCommand(kubeProxy())
+	return root
+}
+
+// version is that of the module, as the Go tool stamped it.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 )
@@ -11,9 +12,9 @@ import (
 // An address that is listed twice counts once. The listing that does not terminate wins, because a pod's address may be
 // given to the next pod before the slice of the first one is updated; among equals the better condition wins, so that
 // the result does not depend on the order of slices.
-func backends(key Key, slices_ map[Name]*Slice, node string) []Backend {
+func backends(key Key, of map[Name]*Slice, node string) []Backend {
 	found := map[netip.AddrPort]Endpoint{}
-	for _, s := range slices_ {
+	for _, s := range of {
 		for _, p := range s.Ports {
 			if p.Name == key.Port && p.Protocol == key.Protocol {
 				collect(found, s, p.Port, key.Family)
@@ -34,25 +35,30 @@ func collect(found map[netip.AddrPort]Endpoint, s *Slice, port uint16, family Fa
 			continue
 		}
 		addr := netip.AddrPortFrom(e.Addr, port)
-		if known, ok := found[addr]; !ok || rank(e) > rank(known) {
+		if known, ok := found[addr]; !ok || better(e, known) > 0 {
 			found[addr] = e
 		}
 	}
 }
 
-// rank orders listings of the same address; ties beyond it differ in nothing but the node name.
-func rank(e Endpoint) int {
-	r := 0
-	if !e.Terminating {
-		r += 4
+// better compares two listings of the same address.
+func better(e, f Endpoint) int {
+	return cmp.Or(
+		compareBool(!e.Terminating, !f.Terminating),
+		compareBool(e.Ready, f.Ready),
+		compareBool(e.Serving, f.Serving),
+		cmp.Compare(e.Node, f.Node),
+	)
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
 	}
-	if e.Ready {
-		r += 2
-	}
-	if e.Serving {
-		r++
-	}
-	return r
+	return -1
 }
 
 func pick(found map[netip.AddrPort]Endpoint, node string, usable func(Endpoint) bool) []Backend {

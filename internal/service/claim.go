@@ -35,31 +35,41 @@ func (c claim) compare(d claim) int {
 // claims knows who wants which place. The first claim of a place has it.
 type claims map[place][]claim
 
-// add enters a claim and returns the key of the port that lost the place by it.
-func (cs claims) add(p place, c claim) (loser Key, lost bool) {
+// add enters a claim and returns the ports whose lot may change by it: all that want the place.
+func (cs claims) add(p place, c claim) (others []Key) {
 	have := cs[p]
 	i, _ := slices.BinarySearchFunc(have, c, claim.compare)
-	cs[p] = slices.Insert(have, i, c)
-	if i == 0 && len(have) > 0 {
-		return have[0].key, true
+	if i == 0 {
+		others = keysOf(have)
 	}
-	return Key{}, false
+	cs[p] = slices.Insert(have, i, c)
+	return others
 }
 
-// remove takes a claim back and returns the key of the port that has the place by it.
-func (cs claims) remove(p place, c claim) (winner Key, won bool) {
+// remove takes a claim back and returns the ports whose lot may change by it.
+func (cs claims) remove(p place, c claim) (others []Key) {
 	have := cs[p]
-	i := slices.IndexFunc(have, func(d claim) bool { return d.compare(c) == 0 })
-	if i < 0 {
-		return Key{}, false
+	i, found := slices.BinarySearchFunc(have, c, claim.compare)
+	if !found {
+		return nil
 	}
-	rest := slices.Delete(slices.Clone(have), i, i+1)
-	if len(rest) == 0 {
+	have = slices.Delete(have, i, i+1)
+	if len(have) == 0 {
 		delete(cs, p)
-		return Key{}, false
+		return nil
 	}
-	cs[p] = rest
-	return rest[0].key, i == 0
+	cs[p] = have
+	if i == 0 {
+		others = keysOf(have)
+	}
+	return others
+}
+
+func keysOf(list []claim) (keys []Key) {
+	for _, c := range list {
+		keys = append(keys, c.key)
+	}
+	return keys
 }
 
 // winner returns the port that has the place.

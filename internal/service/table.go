@@ -88,6 +88,9 @@ func (t *Table) SetNodeAddrs(addrs []netip.Addr) {
 	t.nodeAddrs = slices.Compact(t.nodeAddrs)
 }
 
+// NodeAddrs returns the addresses at which NodePorts are served, sorted.
+func (t *Table) NodeAddrs() []netip.Addr { return slices.Clone(t.nodeAddrs) }
+
 // Changes returns what is different since the last call. Its cost grows with what was touched, not with the table.
 func (t *Table) Changes() Changes {
 	c := Changes{OldNode: t.oldNode, NodeAddrs: t.nodeAddrs}
@@ -151,6 +154,13 @@ func (t *Table) derive(key Key, frontends []Frontend) *Port {
 	return p
 }
 
+// touch marks the Services of ports to be looked at in the next Changes.
+func (t *Table) touch(keys []Key) {
+	for _, k := range keys {
+		t.dirty[k.Service] = true
+	}
+}
+
 // claim enters the claims of a Service; the Services that lose by it are to be looked at.
 func (t *Table) claim(s *Service) {
 	for key, frontends := range wishes(s) {
@@ -159,9 +169,7 @@ func (t *Table) claim(s *Service) {
 			if slices.Contains(t.claims[p], c) {
 				continue
 			}
-			if loser, lost := t.claims.add(p, c); lost {
-				t.dirty[loser.Service] = true
-			}
+			t.touch(t.claims.add(p, c))
 		}
 	}
 }
@@ -169,23 +177,25 @@ func (t *Table) claim(s *Service) {
 // unclaim takes back the claims of old that its successor does not have; the Services that win by it are to be looked
 // at. A nil successor has none.
 func (t *Table) unclaim(old, successor *Service) {
-	kept := map[place]claim{}
+	type kept struct {
+		place place
+		claim claim
+	}
+	keeps := map[kept]bool{}
 	if successor != nil {
 		for key, frontends := range wishes(successor) {
 			for _, f := range frontends {
-				kept[placeOf(key, f)] = claim{key: key, kind: f.Kind, created: successor.Created.Unix()}
+				keeps[kept{placeOf(key, f), claim{key: key, kind: f.Kind, created: successor.Created.Unix()}}] = true
 			}
 		}
 	}
 	for key, frontends := range wishes(old) {
 		for _, f := range frontends {
 			p, c := placeOf(key, f), claim{key: key, kind: f.Kind, created: old.Created.Unix()}
-			if kept[p] == c {
+			if keeps[kept{p, c}] {
 				continue
 			}
-			if winner, won := t.claims.remove(p, c); won {
-				t.dirty[winner.Service] = true
-			}
+			t.touch(t.claims.remove(p, c))
 		}
 	}
 }

@@ -15,6 +15,9 @@ import (
 	"varco.dev/internal/service"
 )
 
+// minKernel is the first version that has all that the tables use.
+const minKernel = "5.13"
+
 // Bounds of one exchange with the kernel.
 const (
 	commitTimeout      = 30 * time.Second
@@ -37,17 +40,22 @@ type Netlink struct {
 	dial   []nftables.ConnOption
 }
 
-// NewNetlink returns a Kernel for the families of the config. It needs CAP_NET_ADMIN when it commits.
+// NewNetlink returns a Kernel for the families of the config. It needs CAP_NET_ADMIN when it commits. Connections are opened
+// with the given options, by default to the network namespace of the config with buffers and a deadline of their own.
 func NewNetlink(c Config, options ...nftables.ConnOption) *Netlink {
-	deadline := func(conn *netlink.Conn) error {
-		return errors.Join(
-			conn.SetReadBuffer(socketBuffer),
-			conn.SetWriteBuffer(socketBuffer),
-			conn.SetDeadline(time.Now().Add(commitTimeout)),
-		)
+	if len(options) == 0 {
+		options = []nftables.ConnOption{nftables.WithNetNSFd(c.NetNS), nftables.WithSockOptions(bound)}
 	}
-	options = append([]nftables.ConnOption{nftables.WithNetNSFd(c.NetNS), nftables.WithSockOptions(deadline)}, options...)
 	return &Netlink{config: c, dial: options}
+}
+
+// bound makes a socket take the largest transaction, and give up on a kernel that does not answer.
+func bound(conn *netlink.Conn) error {
+	return errors.Join(
+		conn.SetReadBuffer(socketBuffer),
+		conn.SetWriteBuffer(socketBuffer),
+		conn.SetDeadline(time.Now().Add(commitTimeout)),
+	)
 }
 
 // Commit implements Kernel. It returns a kernel.UnsupportedError where nftables or a part of it is missing.
@@ -72,7 +80,7 @@ func (n *Netlink) Commit(ctx context.Context, tx Transaction) error {
 // Check asks the kernel whether it can do all that the tables need, without leaving a trace: it makes the tables under
 // another name and deletes them in the same transaction.
 func (n *Netlink) Check(ctx context.Context) error {
-	return n.run(ctx, TableName+"-check", func(t *table) {
+	err := n.run(ctx, TableName+"-check", func(t *table) {
 		t.reset()
 		t.addFixed()
 		for _, path := range []Path{PathCluster, PathExternal, PathNodePort} {
@@ -80,6 +88,11 @@ func (n *Netlink) Check(ctx context.Context) error {
 		}
 		t.conn.DelTable(t.table)
 	})
+	if errors.Is(err, unix.ENOENT) { // all that the transaction refers to is in it, but for the kernel's own parts
+		feature := "a part of nf_tables (CONFIG_NFT_CT, _HASH, _MASQ, _NAT, _NUMGEN, _REJECT)"
+		return &kernel.UnsupportedError{Feature: feature, MinVersion: minKernel, Err: err}
+	}
+	return err
 }
 
 // Cleanup deletes the tables.
@@ -109,20 +122,15 @@ func (n *Netlink) run(ctx context.Context, name string, fill func(*table)) error
 	return explain(conn.Flush())
 }
 
-// explain turns the errors of a kernel that lacks nf_tables, or one of its expressions, into one that says so.
+// explain turns the errors of a kernel without nf_tables, and of one that does not let us, into ones that say what to do.
 func explain(err error) error {
-	missing := ""
 	switch {
-	case err == nil:
-		return nil
 	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP):
-		missing = "nf_tables (CONFIG_NF_TABLES)"
+		return &kernel.UnsupportedError{Feature: "nf_tables (CONFIG_NF_TABLES)", MinVersion: minKernel, Err: err}
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w: changing nftables needs root, or the capability NET_ADMIN", err)
-	default:
-		return err
 	}
-	return &kernel.UnsupportedError{Feature: missing, MinVersion: "5.13", Err: err}
+	return err
 }
 
 // table writes the messages for the table of one family into the connection's batch.

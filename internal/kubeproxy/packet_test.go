@@ -1,0 +1,208 @@
+package kubeproxy_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"varco.dev/internal/kubeproxy/nft"
+	"varco.dev/internal/nettest"
+	"varco.dev/internal/service"
+)
+
+const (
+	echoPort      = 8080
+	masqueradeBit = 1 << 14
+)
+
+// stage is two nodes with pods and a client outside:
+//
+//	node-1: pod-1a, pod-1b     node-2: pod-2a
+//
+// Each node has its own data plane.
+type stage struct {
+	t     *testing.T
+	world *nettest.World
+	hosts nettest.Hosts
+}
+
+// podCIDR is the network of the pods of node number i.
+func podCIDR(i int) nettest.Dual {
+	v4, v6 := nettest.PodNet.V4.Addr().As4(), nettest.PodNet.V6.Addr().As16()
+	v4[2], v6[7] = byte(i), byte(i)
+	return nettest.Dual{V4: netip.PrefixFrom(netip.AddrFrom4(v4), 24), V6: netip.PrefixFrom(netip.AddrFrom16(v6), 64)}
+}
+
+func newStage(t *testing.T) *stage {
+	t.Helper()
+	nettest.NeedRoot(t)
+	w, err := nettest.NewWorld()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stage{t: t, world: w, hosts: nettest.Hosts{Namespaces: map[string]*nettest.Namespace{}, Names: map[netip.Addr]string{}}}
+	t.Cleanup(func() { w.Close() })
+	s.host("client", w.Client, nettest.ClientNet.Host(nettest.ClientHost))
+	s.host("router", w.Router, nettest.NodeNet.Host(nettest.RouterHost))
+	for i, pods := range [][]string{{"pod-1a", "pod-1b"}, {"pod-2a"}} {
+		s.node(i+1, pods)
+	}
+	// What is routed to the cluster from outside arrives at node-1.
+	for _, p := range []string{"10.96.0.0/16", "fd00:96::/112", "198.51.100.0/24", "2001:db8:51::/64"} {
+		dst := netip.MustParsePrefix(p)
+		s.must(w.Router.AddRoute(dst, nettest.NodeNet.Host(11).Addrs()[dst.Addr().BitLen()/128], ""))
+	}
+	return s
+}
+
+func (s *stage) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *stage) host(name string, n *nettest.Namespace, addrs ...nettest.Dual) {
+	s.hosts.Namespaces[name] = n
+	for _, d := range addrs {
+		for _, a := range d.Addrs() {
+			s.hosts.Names[a] = name
+		}
+	}
+}
+
+// node adds a node with pods, each an echo server, and routes to the pods of the other nodes.
+func (s *stage) node(i int, pods []string) {
+	name := fmt.Sprintf("node-%d", i)
+	node, err := s.world.AddHost(name, 10+i)
+	s.must(err)
+	gateway := podCIDR(i).Host(1)
+	s.host(name, node, nettest.NodeNet.Host(10+i), gateway)
+	for j, pod := range pods {
+		ns, err := nettest.NewNamespace(pod)
+		s.must(err)
+		s.t.Cleanup(func() { ns.Close() })
+		addrs := podCIDR(i).Host(2 + j)
+		s.must(nettest.AddPod(node, ns, fmt.Sprintf("pod%d", j), addrs, gateway))
+		s.host(pod, ns, addrs)
+		echo, err := nettest.StartEcho(ns, pod, echoPort)
+		s.must(err)
+		s.t.Cleanup(func() { echo.Close() })
+	}
+	for k := range 2 {
+		if other := k + 1; other != i {
+			for f, p := range podCIDR(other).Prefixes() {
+				s.must(node.AddRoute(p, nettest.NodeNet.Host(10 + other).Addrs()[f], ""))
+			}
+		}
+	}
+}
+
+// plane returns a data plane for a node.
+func (s *stage) plane(node string, c nft.Config) *nft.Plane {
+	c.Families = []service.Family{service.IPv4, service.IPv6}
+	c.MasqueradeMark = masqueradeBit
+	c.NetNS = s.hosts.Namespaces[node].FD()
+	kernel := nft.NewNetlink(c)
+	s.must(kernel.Check(context.Background()))
+	return nft.New(kernel)
+}
+
+// objects reads a file of testdata/packets.
+func (s *stage) objects(file string) []runtime.Object {
+	s.t.Helper()
+	text, err := os.ReadFile("testdata/packets/" + file)
+	s.must(err)
+	return decode(s.t, txtar.Parse(text).Files[0].Data)
+}
+
+// serve makes both nodes serve the objects of a file of testdata/packets.
+func (s *stage) serve(file string, c nft.Config) {
+	s.t.Helper()
+	objects := s.objects(file)
+	for i := range 2 {
+		node := fmt.Sprintf("node-%d", i+1)
+		table := service.NewTable(node)
+		if problems := set(table, objects); problems != nil {
+			s.t.Fatal(problems)
+		}
+		table.SetNodeAddrs(nettest.NodeNet.Host(11 + i).Addrs())
+		s.must(s.plane(node, c).Replace(context.Background(), table.Changes()))
+	}
+}
+
+// rows repeats a row for both protocols and families. to is a pair of addresses, IPv4 and IPv6.
+func rows(from string, to [2]string, want nettest.Verdict) (out []nettest.Row) {
+	for _, protocol := range []string{"tcp", "udp"} {
+		for _, a := range to {
+			out = append(out, nettest.Row{From: from, To: netip.MustParseAddrPort(a), Protocol: protocol, Want: want})
+		}
+	}
+	return out
+}
+
+func TestPackets(t *testing.T) {
+	s := newStage(t)
+	pods := []netip.Prefix{nettest.PodNet.V4, nettest.PodNet.V6}
+	s.serve("services.txtar", nft.Config{ClusterCIDRs: pods})
+
+	web := [2]string{"10.96.0.20:80", "[fd00:96::20]:80"}
+	all := func(source string) nettest.Verdict {
+		return nettest.Verdict{Backends: []string{"pod-1a", "pod-1b", "pod-2a"}, Source: source}
+	}
+	one := func(backend, source string) nettest.Verdict {
+		return nettest.Verdict{Backends: []string{backend}, Source: source}
+	}
+	var table []nettest.Row
+	add := func(from string, to [2]string, want nettest.Verdict) { table = append(table, rows(from, to, want)...) }
+
+	// ClusterIP: pods keep their address, others are masqueraded.
+	add("node-1", web, all("node-1"))
+	add("client", web, all("node-1"))
+	add("pod-2a", [2]string{"10.96.0.21:80", "[fd00:96::21]:80"}, one("pod-1a", "pod-2a"))
+	// Hairpin: a pod that reaches itself through a Service is seen as the node.
+	add("pod-1a", [2]string{"10.96.0.21:80", "[fd00:96::21]:80"}, one("pod-1a", "node-1"))
+	// NodePort, at any node, from anywhere: masqueraded.
+	for _, node := range []string{"10.240.0.11", "10.240.0.12"} {
+		name := map[string]string{"10.240.0.11": "node-1", "10.240.0.12": "node-2"}[node]
+		v6 := map[string]string{"10.240.0.11": "fd00:240::b", "10.240.0.12": "fd00:240::c"}[node]
+		at := [2]string{node + ":30080", "[" + v6 + "]:30080"}
+		add("client", at, all(name))
+	}
+	add("node-1", [2]string{"10.240.0.11:30080", "[fd00:240::b]:30080"}, all("node-1"))
+	add("pod-1b", [2]string{"10.240.0.11:30081", "[fd00:240::b]:30081"}, one("pod-1a", "node-1"))
+	// Load-balancer and external IPs.
+	add("client", [2]string{"198.51.100.10:80", "[2001:db8:51::10]:80"}, all("node-1"))
+	add("client", [2]string{"198.51.100.20:80", "[2001:db8:51::20]:80"}, all("node-1"))
+	add("pod-2a", [2]string{"198.51.100.10:81", "[2001:db8:51::10]:81"}, one("pod-1a", "node-2"))
+	// Without endpoints, refused at once, from everywhere.
+	empty := [2]string{"10.96.0.30:80", "[fd00:96::30]:80"}
+	for _, from := range []string{"pod-1a", "node-2", "client"} {
+		add(from, empty, nettest.Verdict{Reject: true})
+	}
+	add("client", [2]string{"198.51.100.30:80", "[2001:db8:51::30]:80"}, nettest.Verdict{Reject: true})
+	add("client", [2]string{"10.240.0.12:30090", "[fd00:240::c]:30090"}, nettest.Verdict{Reject: true})
+	add("node-1", [2]string{"10.240.0.11:30090", "[fd00:240::b]:30090"}, nettest.Verdict{Reject: true})
+	nettest.RunTable(t, s.hosts, table)
+}
+
+func TestPacketsMasqueradeAll(t *testing.T) {
+	s := newStage(t)
+	s.serve("services.txtar", nft.Config{MasqueradeAll: true})
+	want := nettest.Verdict{Backends: []string{"pod-1a"}, Source: "node-2"}
+	nettest.RunTable(t, s.hosts, rows("pod-2a", [2]string{"10.96.0.21:80", "[fd00:96::21]:80"}, want))
+}
+
+func TestPacketsWithoutClusterCIDR(t *testing.T) {
+	s := newStage(t)
+	s.serve("services.txtar", nft.Config{})
+	// Nothing to a ClusterIP is masqueraded, as upstream; the client's answers come back only if the way back passes
+	// the same node, as it does for a backend on node-1.
+	want := nettest.Verdict{Backends: []string{"pod-1a"}, Source: "client"}
+	nettest.RunTable(t, s.hosts, rows("client", [2]string{"10.96.0.21:80", "[fd00:96::21]:80"}, want))
+}

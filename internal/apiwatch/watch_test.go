@@ -1,0 +1,150 @@
+package apiwatch_test
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"varco.dev/internal/apiwatch"
+	"varco.dev/internal/service"
+)
+
+// sink is a table that can be waited for.
+type sink struct {
+	mu      sync.Mutex
+	table   *service.Table
+	node    []netip.Addr
+	changed chan struct{}
+}
+
+func (s *sink) update(fn func(*service.Table)) {
+	s.mu.Lock()
+	fn(s.table)
+	s.mu.Unlock()
+	s.signal()
+}
+
+func (s *sink) setNode(addrs []netip.Addr) {
+	s.mu.Lock()
+	s.node = addrs
+	s.mu.Unlock()
+	s.signal()
+}
+
+func (s *sink) signal() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns when the ports of the table are as wanted: "name→backend,backend …".
+func (s *sink) wait(t *testing.T, want string) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for {
+		got := s.describe()
+		if got == want {
+			return
+		}
+		select {
+		case <-s.changed:
+		case <-deadline:
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func (s *sink) describe() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.table.Changes()
+	var out []string
+	for _, c := range s.table.All().Ports {
+		var backends []string
+		for _, b := range c.New.Backends {
+			backends = append(backends, b.Addr.String())
+		}
+		out = append(out, c.New.Key.Service.Name+"→"+strings.Join(backends, ","))
+	}
+	return strings.Join(out, " ")
+}
+
+func svc(name, ip string) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "x", Name: name},
+		Spec:       corev1.ServiceSpec{ClusterIP: ip, Ports: []corev1.ServicePort{{Port: 80}}},
+	}
+}
+
+func slice(name, owner string, ips ...string) *discoveryv1.EndpointSlice {
+	port, none := int32(8080), ""
+	s := &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "x", Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: owner}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: &none, Port: &port}},
+	}
+	for _, ip := range ips {
+		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{ip}})
+	}
+	return s
+}
+
+func TestWatcherFollowsObjects(t *testing.T) {
+	client := fake.NewClientset(svc("a", "10.96.0.1"), slice("a-1", "a", "10.244.0.1"), &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "node-1"},
+		Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.240.0.11"}}},
+	})
+	s := &sink{table: service.NewTable("node-1"), changed: make(chan struct{}, 1)}
+	w := apiwatch.New(apiwatch.Config{
+		Client: client, NodeName: "node-1", Update: s.update, Node: s.setNode, Log: slog.New(slog.DiscardHandler),
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	<-w.Synced()
+	// All that was there at the start is in the table by then.
+	if got := s.describe(); got != "a→10.244.0.1:8080" {
+		t.Errorf("once synced: got %q", got)
+	}
+	if want := []netip.Addr{netip.MustParseAddr("10.240.0.11")}; !slices.Equal(s.node, want) {
+		t.Errorf("once synced: got node addresses %v", s.node)
+	}
+
+	services, slices := client.CoreV1().Services("x"), client.DiscoveryV1().EndpointSlices("x")
+	do := func(_ any, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(slices.Create(ctx, slice("a-2", "a", "10.244.0.2"), metav1.CreateOptions{}))
+	s.wait(t, "a→10.244.0.1:8080,10.244.0.2:8080")
+	do(services.Create(ctx, svc("b", "10.96.0.2"), metav1.CreateOptions{}))
+	s.wait(t, "a→10.244.0.1:8080,10.244.0.2:8080 b→")
+	do(slices.Update(ctx, slice("a-2", "b", "10.244.0.2"), metav1.UpdateOptions{})) // the slice changes hands
+	s.wait(t, "a→10.244.0.1:8080 b→10.244.0.2:8080")
+	alias := svc("a", "10.96.0.1")
+	alias.Spec.Type = corev1.ServiceTypeExternalName
+	do(services.Update(ctx, alias, metav1.UpdateOptions{}))
+	s.wait(t, "b→10.244.0.2:8080")
+	do(nil, slices.Delete(ctx, "a-2", metav1.DeleteOptions{}))
+	s.wait(t, "b→")
+	do(nil, services.Delete(ctx, "b", metav1.DeleteOptions{}))
+	s.wait(t, "")
+
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Run returned %v at the end of its context", err)
+	}
+}

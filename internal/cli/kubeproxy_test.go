@@ -1,0 +1,86 @@
+package cli_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"varco.dev/internal/cli"
+)
+
+// execute runs the command line and returns what it printed and its error.
+func execute(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	root := cli.Root()
+	root.SetArgs(args)
+	root.SetOut(&out)
+	root.SetErr(&out)
+	err := root.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+func TestBadFlags(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		want string // part of the error
+	}{
+		{"kube-proxy --cluster-cidr 10.244.0.0", `--cluster-cidr: "10.244.0.0" is not a network`},
+		{"kube-proxy --nodeport-addresses here", `--nodeport-addresses: "here" is not a network`},
+		{"kube-proxy --kubeconfig /nonexistent", "find the API server"},
+		{"kube-proxy --hostname-override= --kubeconfig /nonexistent --cluster-cidr 10.0.0.0/8,x", `"x" is not a network`},
+		{"kube-proxy surplus", "unknown command"},
+		{"kube-proxy --no-such-flag", "unknown flag"},
+		{"no-such-proxy", "unknown command"},
+	} {
+		if _, err := execute(t, strings.Fields(c.args)...); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("varco %s: got error %v, want %q", c.args, err, c.want)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	out, err := execute(t, "kube-proxy", "--help")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Usage:", "Examples:", "--kubeconfig", "--cleanup", "10256"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("help lacks %q:\n%s", want, out)
+		}
+	}
+}
+
+// TestReadmeExamples parses every line of the READMEs that begins with varco.
+func TestReadmeExamples(t *testing.T) {
+	files, err := filepath.Glob("../*/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := 0
+	for _, file := range append(files, "../../README.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			words := strings.Fields(line)
+			if len(words) < 2 || words[0] != "varco" {
+				continue
+			}
+			examples++
+			cmd, rest, err := cli.Root().Find(words[1:])
+			if err == nil {
+				err = cmd.ParseFlags(rest)
+			}
+			if err != nil || !cmd.Runnable() {
+				t.Errorf("%s: %q: %v", file, strings.TrimSpace(line), err)
+			}
+		}
+	}
+	if examples == 0 {
+		t.Error("no README has an example")
+	}
+}

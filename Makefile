@@ -1,0 +1,38 @@
+# Needs Go, make and git. One set of flags everywhere, so that the build cache serves every target.
+export CGO_ENABLED = 0
+export GOFLAGS = -trimpath
+export VARCO_REQUIRE_ROOT := $(if $(filter 0,$(shell id -u)),1)
+GO_TEST = go test -p 2 -timeout 20m $(if $(VARCO_REQUIRE_ROOT),-count=1)
+COMPILER := $(shell command -v gcc || command -v cc || command -v clang)
+RACE = $(if $(COMPILER),CGO_ENABLED=1 CC=$(COMPILER) $(GO_TEST) -race,$(GO_TEST))
+# What links Kubernetes is too large for staticcheck and the race detector, which work on all that a package imports.
+LAB_LIST = go list -f '{{.ImportPath}} {{.Deps}}'
+LIGHT = sed '/ k8s.io.kubernetes/d; s/ .*//; s/[.]test$$//'
+HEAVY = sed '/ k8s.io.kubernetes/!d; s/ .*//; s/[.]test$$//'
+TESTS = grep '^[^ ]*[.]test '
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
+
+build: ## build bin/varco and bin/varco-lab, both static
+	go build -o bin/varco ./cmd/varco
+	cd lab && go build -o ../bin/varco-lab .
+
+demo: build ## run the lab with a Service under load; ARGS=--once ends it (needs root)
+	bin/varco-lab demo --varco bin/varco $(ARGS)
+
+lint: ## gofmt, vet and staticcheck over both modules
+	@files=$$(gofmt -l .); test -z "$$files" || { echo "run gofmt -w on:" $$files; exit 1; }
+	go build -o bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	go vet ./... && bin/staticcheck ./...
+	cd lab && go vet ./... && ../bin/staticcheck $$($(LAB_LIST) ./... | $(LIGHT))
+
+test: build lint ## lint and run every test; as root the packet tests and the lab too
+	@$(if $(COMPILER),:,echo "no C compiler: the tests run without the race detector")
+	$(RACE) ./...
+	cd lab && $(RACE) $$($(LAB_LIST) -test ./... | $(TESTS) | $(LIGHT))
+	cd lab && $(GO_TEST) $$($(LAB_LIST) -test ./... | $(TESTS) | $(HEAVY))
+
+clean: ## remove what build made
+	rm -rf bin
+.PHONY: help build demo lint test clean

@@ -78,9 +78,14 @@ func (p *Proxy) Run(ctx context.Context) error {
 	group.Go(func() error { return p.ports.run(ctx) })
 	group.Go(func() error { return p.watcher.Run(ctx) })
 	group.Go(func() error { return p.loop.Run(ctx) })
-	group.Go(func() error { return observe.Serve(ctx, p.config.HealthAddress, p.healthHandler()) })
-	group.Go(func() error { return observe.Serve(ctx, p.config.MetricsAddress, p.metrics.handler()) })
+	group.Go(func() error { return p.serve(ctx, p.config.HealthAddress, p.healthHandler()) })
+	group.Go(func() error { return p.serve(ctx, p.config.MetricsAddress, p.metrics.handler()) })
 	return group.Wait()
+}
+
+func (p *Proxy) serve(ctx context.Context, address string, handler http.Handler) error {
+	observe.Keep(ctx, address, handler, p.config.Log)
+	return nil
 }
 
 func (p *Proxy) healthHandler() http.Handler {

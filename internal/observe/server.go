@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -14,7 +15,23 @@ const (
 	headerTimeout   = 5 * time.Second
 	maxHeaderBytes  = 16 << 10
 	shutdownTimeout = 2 * time.Second
+	bindRetry       = 5 * time.Second
 )
+
+// Keep serves like Serve and, where the address cannot be used, says so in the log and tries again every 5 seconds: what a
+// proxy does for traffic must not depend on a port for its health being free. It returns when the context ends.
+func Keep(ctx context.Context, address string, handler http.Handler, log *slog.Logger) {
+	for {
+		if err := Serve(ctx, address, handler); err != nil {
+			log.Error("cannot serve HTTP, trying again", "after", bindRetry, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(bindRetry):
+		}
+	}
+}
 
 // Serve answers HTTP on the address until the context ends; then it returns nil. An empty address serves nothing.
 func Serve(ctx context.Context, address string, handler http.Handler) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -57,10 +58,42 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// TestKeep takes the port away at first: the server comes when it is free, without anyone's help.
+func TestKeep(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended, logged := make(chan struct{}), make(chan string, 8)
+	go func() {
+		defer close(ended)
+		ok := observe.Check(func() error { return nil })
+		observe.Keep(ctx, taken.Addr().String(), ok, slog.New(slog.NewTextHandler(lines(logged), nil)))
+	}()
+	if line := <-logged; !strings.Contains(line, taken.Addr().String()) {
+		t.Errorf("logged %q", line)
+	}
+	taken.Close()
+	if got := get(t, "http://"+taken.Addr().String()); got != "ok\n" {
+		t.Errorf("got %q", got)
+	}
+	cancel()
+	<-ended
+}
+
+// lines hands each write on.
+type lines chan<- string
+
+func (l lines) Write(b []byte) (int, error) {
+	l <- string(b)
+	return len(b), nil
+}
+
 // get asks until the server listens.
 func get(t *testing.T, url string) string {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; {
+	for deadline := time.Now().Add(20 * time.Second); ; {
 		resp, err := http.Get(url)
 		if err == nil {
 			defer resp.Body.Close()

@@ -1,0 +1,88 @@
+// Package controlplane knows what a control plane is made of: the certificates and kubeconfigs of all components, their
+// flags, the order in which they start and how to tell that one is ready. It starts no process itself.
+package controlplane
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+
+	"varco.dev/internal/nettest"
+)
+
+// Address ranges of the cluster.
+var (
+	ServiceNet = nettest.Dual{V4: netip.MustParsePrefix("10.96.0.0/16"), V6: netip.MustParsePrefix("fd00:96::/112")}
+	// podMask are the lengths of each node's part of nettest.PodNet.
+	podMask = struct{ v4, v6 int }{24, 64}
+)
+
+// Ports of the components, upstream's defaults.
+const (
+	APIServerPort         = 6443
+	etcdPort              = 2379
+	controllerManagerPort = 10257
+	schedulerPort         = 10259
+)
+
+// Issuer of service-account tokens.
+const Issuer = "https://kubernetes.default.svc.cluster.local"
+
+// Host is a machine of the lab. Addrs are IPv4, then IPv6.
+type Host struct {
+	Name  string
+	Addrs []netip.Addr
+}
+
+// NewHost returns the machine with the given host number in nettest.NodeNet.
+func NewHost(name string, number int) Host {
+	return Host{Name: name, Addrs: nettest.NodeNet.Host(number).Addrs()}
+}
+
+// url of a server on the machine, by its IPv4 address.
+func (h Host) url(port int) string {
+	return "https://" + netip.AddrPortFrom(h.Addrs[0], uint16(port)).String()
+}
+
+// Layout says where the files of a cluster are and which machines it has. The first control plane runs etcd.
+type Layout struct {
+	// Dir is the folder of all files, an absolute path.
+	Dir           string
+	ControlPlanes []Host
+	Nodes         []Host
+	// LocalPort is the port of 127.0.0.1 at which the host of the lab reaches the API servers.
+	LocalPort int
+}
+
+// Kubeconfig is the path of the administrator's kubeconfig.
+func (l Layout) Kubeconfig() string { return filepath.Join(l.Dir, "kubeconfig") }
+
+// ClientCA is the path of the certificate authority of the cluster.
+func (l Layout) ClientCA() string { return l.pki("ca.crt") }
+
+// NodeDir is the folder of a node's files: kubeconfig, kubelet.crt, kubelet.key and what its agent stores.
+func (l Layout) NodeDir(node string) string { return filepath.Join(l.Dir, "nodes", node) }
+
+func (l Layout) pki(name string) string { return filepath.Join(l.Dir, "pki", name) }
+
+// hostDir is the folder of the files that only one control plane has.
+func (l Layout) hostDir(h Host) string { return filepath.Join(l.Dir, h.Name) }
+
+// componentKubeconfig is the path of the kubeconfig of kube-controller-manager or kube-scheduler.
+func (l Layout) componentKubeconfig(h Host, component string) string {
+	return filepath.Join(l.hostDir(h), component+".kubeconfig")
+}
+
+// APIServerFor is the control plane that node number i talks to: nodes spread over all of them.
+func (l Layout) APIServerFor(i int) Host { return l.ControlPlanes[i%len(l.ControlPlanes)] }
+
+// check tells of a layout that cannot work.
+func (l Layout) check() error {
+	if !filepath.IsAbs(l.Dir) {
+		return fmt.Errorf("folder %q of the cluster is not an absolute path", l.Dir)
+	}
+	if len(l.ControlPlanes) == 0 {
+		return fmt.Errorf("the cluster in %s has no control plane", l.Dir)
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"varco.dev/internal/nettest"
+	"varco.dev/lab/internal/cluster"
+)
+
+// errInterrupted ends a demo that was not at its end yet.
+var errInterrupted = errors.New("interrupted")
+
+// options are the flags of the command.
+type options struct {
+	cluster  cluster.Config
+	varco    string
+	manifest string
+	requests int
+	once     bool
+}
+
+// Command returns the command "demo".
+func Command() *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:   "demo --varco PATH",
+		Short: "Show Services at work, from nothing to 10,000 requests through a scaling",
+		Long: `Demo brings a lab up, runs varco kube-proxy on each of its nodes, deploys a test server with Services of all kinds,
+sends requests to them from a pod, a node and a client outside, and prints what came of them. Then it scales the
+Deployment up and down and deletes a pod while requests go on. At the end it stays up, for you to try things, until
+Ctrl-C; then nothing of it is left. It needs root and changes nothing of the machine outside its own namespaces.`,
+		Args:         cobra.NoArgs,
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+			defer stop()
+			return o.run(ctx, cmd.OutOrStdout())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.varco, "varco", "", "the program varco (required)")
+	f.StringVar(&o.manifest, "manifest", "deploy/kube-proxy.yaml", "how varco kube-proxy is run on the nodes")
+	f.StringVar(&o.cluster.Dir, "dir", cluster.DefaultDir, "folder of the lab's state")
+	f.IntVar(&o.cluster.Nodes, "nodes", cluster.DefaultNodes, "number of nodes")
+	f.IntVar(&o.cluster.APIServers, "apiservers", 1, "number of API servers")
+	f.IntVar(&o.requests, "requests", 10000, "how many requests to send while pods come and go")
+	f.BoolVar(&o.once, "once", false, "take the lab down at the end instead of staying up")
+	_ = cmd.MarkFlagRequired("varco") // the flag exists
+	return cmd
+}
+
+func (o options) check() error {
+	if os.Geteuid() != 0 {
+		return cluster.ErrNotRoot
+	}
+	if o.cluster.Nodes < 1 {
+		return errors.New("the demo wants one node at least: --nodes")
+	}
+	if o.requests < 1 {
+		return errors.New("the demo wants one request at least: --requests")
+	}
+	if _, err := os.Stat(o.manifest); err != nil {
+		return fmt.Errorf("find the manifest of kube-proxy (--manifest): %w", err)
+	}
+	return nil
+}
+
+func (o options) run(ctx context.Context, out io.Writer) (err error) {
+	if err := o.check(); err != nil {
+		return err
+	}
+	o.cluster.Images = append(o.cluster.Images, "varco="+o.varco)
+	c := newConsole(out)
+	if err := o.bringUp(ctx, c); err != nil {
+		return notInterrupted(ctx, err)
+	}
+	defer func() {
+		// ctx may be over; taking down must not be.
+		err = errors.Join(err, c.step("down", func() (string, error) {
+			_, err := cluster.Down(context.WithoutCancel(ctx), o.cluster.Dir)
+			return "nothing is left of the lab", err
+		}))
+	}()
+	lab, err := cluster.Open(o.cluster.Dir)
+	if err != nil {
+		return err
+	}
+	next, err := Show(ctx, lab, o.config(out))
+	if err != nil && !errors.Is(err, ErrFailed) {
+		return notInterrupted(ctx, err)
+	}
+	if !o.once {
+		next.PrintNext(out, o.verb, filepath.Join(o.cluster.Dir, "kubeconfig"))
+		<-ctx.Done()
+	}
+	return err
+}
+
+// notInterrupted makes one plain error of whatever an interrupt broke off.
+func notInterrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	return err
+}
+
+func (o options) config(out io.Writer) Config {
+	return Config{
+		Manifest: o.manifest,
+		Replace: map[string]string{
+			"APISERVER":    "https://" + nettest.NodeNet.Host(firstControlPlane).V4.Addr().String() + ":6443",
+			"CLUSTER_CIDR": fmt.Sprintf("%s,%s", nettest.PodNet.V4, nettest.PodNet.V6),
+		},
+		Requests: o.requests,
+		Out:      out,
+	}
+}
+
+// firstControlPlane is the host number of the first control plane in nettest.NodeNet.
+const firstControlPlane = 2
+
+// verb is how to run a verb of this program on this lab.
+func (o options) verb(name string) string {
+	if o.cluster.Dir != cluster.DefaultDir {
+		name += " --dir " + o.cluster.Dir
+	}
+	return os.Args[0] + " " + name
+}
+
+// bringUp shows the lab's own steps.
+func (o options) bringUp(ctx context.Context, c *console) error {
+	printer := cluster.NewPrinter(c.out, c.live)
+	drawing, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		_ = printer.Run(drawing) // returns nil only
+		close(done)
+	}()
+	defer func() {
+		stop()
+		<-done
+	}()
+	return cluster.Up(ctx, o.cluster, printer.Step)
+}

@@ -1,0 +1,60 @@
+package demo
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// Endpoints are addresses to go on with, of several kinds.
+type Endpoints struct{ ClusterIP, NodePort, LoadBalancer6 netip.AddrPort }
+
+func (s services) endpoints() Endpoints {
+	if s.echo == nil || len(s.node) == 0 {
+		return Endpoints{}
+	}
+	first := func(as []netip.Addr, port uint16) netip.AddrPort {
+		if len(as) == 0 {
+			return netip.AddrPort{}
+		}
+		return netip.AddrPortFrom(as[0], port)
+	}
+	return Endpoints{
+		ClusterIP:     first(addrs(s.echo.Spec.ClusterIPs), 80),
+		NodePort:      first(s.node, nodePort(s.nodePort, "http")),
+		LoadBalancer6: first(ingress(s.lb)[1:], 80),
+	}
+}
+
+// PrintNext tells what can be tried in a lab that stays up. verb is how to run a verb of varco-lab on it.
+func (e Endpoints) PrintNext(out io.Writer, verb func(string) string, kubeconfig string) {
+	fmt.Fprintf(out, "The lab stays up. In another terminal, as root, try:\n\n")
+	tcp := netip.AddrPortFrom(e.ClusterIP.Addr(), 7000)
+	for _, line := range []string{
+		verb("status"),
+		fmt.Sprintf("%s %s", verb("request"), web(e.NodePort)),
+		fmt.Sprintf("%s %s -n 1000 -c 8", verb("request"), web(e.LoadBalancer6)),
+		fmt.Sprintf("%s tcp://%s --from visitor -n 100", verb("request"), tcp),
+		fmt.Sprintf("%s %s --from node-1 -n 100", verb("request"), web(e.ClusterIP)),
+		verb("exec") + " node-1 -- cat /proc/net/dev",
+		"kubectl --kubeconfig " + kubeconfig + " get pods,services,endpointslices -o wide",
+		"kubectl --kubeconfig " + kubeconfig + " scale deployment echo --replicas 10",
+	} {
+		fmt.Fprintln(out, "  "+line)
+	}
+	fmt.Fprintf(out, "\nCtrl-C takes it down.\n")
+}
+
+// web is the URL of an address as a shell takes it: some shells read brackets as a pattern.
+func web(a netip.AddrPort) string {
+	u := url.URL{Scheme: "http", Host: a.String(), Path: "/"}
+	if a.Port() == 80 {
+		u.Host = strings.TrimSuffix(u.Host, ":80")
+	}
+	if a.Addr().Is6() {
+		return "'" + u.String() + "'"
+	}
+	return u.String()
+}

@@ -1,0 +1,9 @@
+// Package node is the node agent of the lab: a small kubelet. It registers a Node, keeps the routes to the other nodes'
+// pods, makes each Pod bound to the node a network namespace with processes in it, probes them, ends them gracefully,
+// reports their status and serves the kubelet's HTTPS port.
+//
+// The way of a pod through the files: agent.go sees it and gives it a worker (pod.go), which makes the network
+// (sandbox.go) and the volumes (volumes.go, payload.go), and runs containers (container.go) as processes (process.go) in
+// a file system of their own (root.go). Each change of its record is turned into a PodStatus (status.go) and sent
+// (publish.go).
+package node

@@ -1,0 +1,110 @@
+package node
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// maxLogSize is the size at which a container's log file is put aside as FILE.1, the only one kept.
+const maxLogSize = 8 << 20
+
+// maxLogLine is the length at which a line without end is written out.
+const maxLogLine = 16 << 10
+
+// logFile returns the path of a container's log; that of the run before has previous set.
+func (a *Agent) logFile(namespace, pod, container string) string {
+	return filepath.Join(a.cfg.Dir, "log", fmt.Sprintf("%s_%s_%s.log", namespace, pod, container))
+}
+
+// previousLog is where the log of the run before is.
+func previousLog(path string) string { return path + ".previous" }
+
+// logWriter writes what a container prints to a bounded file, each line after its time in RFC 3339 form and a space.
+type logWriter struct {
+	path string
+
+	// mu guards the fields below.
+	mu   sync.Mutex
+	f    *os.File
+	size int
+	line bytes.Buffer // a line that has no end yet
+}
+
+// newLog starts the log of a new run and puts that of the run before aside.
+func newLog(path string) (*logWriter, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("make log folder: %w", err)
+	}
+	if err := os.Rename(path, previousLog(path)); err != nil && !os.IsNotExist(err) {
+		return nil, fmt.Errorf("put log aside: %w", err)
+	}
+	_ = os.Remove(path + ".1")
+	w := &logWriter{path: path}
+	return w, w.open()
+}
+
+func (w *logWriter) open() (err error) {
+	w.size = 0
+	if w.f, err = os.OpenFile(w.path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644); err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	return nil
+}
+
+// Write never fails: a container must not block or end because its log cannot be written.
+func (w *logWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	rest := p
+	for len(rest) > 0 {
+		i := bytes.IndexByte(rest, '\n')
+		if i < 0 {
+			w.line.Write(rest)
+			if w.line.Len() >= maxLogLine {
+				w.flush()
+			}
+			break
+		}
+		w.line.Write(rest[:i])
+		w.flush()
+		rest = rest[i+1:]
+	}
+	return len(p), nil
+}
+
+func (w *logWriter) flush() {
+	line := make([]byte, 0, 40+w.line.Len())
+	line = time.Now().UTC().AppendFormat(line, time.RFC3339Nano)
+	line = append(line, ' ')
+	line = append(line, w.line.Bytes()...)
+	line = append(line, '\n')
+	w.line.Reset()
+	if w.f == nil {
+		return
+	}
+	n, _ := w.f.Write(line)
+	if w.size += n; w.size >= maxLogSize {
+		w.f.Close()
+		_ = os.Rename(w.path, w.path+".1")
+		_ = w.open()
+	}
+}
+
+// Close writes a last line that has no end and closes the file.
+func (w *logWriter) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.line.Len() > 0 {
+		w.flush()
+	}
+	if w.f == nil {
+		return nil
+	}
+	err := w.f.Close()
+	w.f = nil
+	return err
+}

@@ -1,0 +1,122 @@
+package node
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// payload is what a volume made from API objects holds: path in the volume to file.
+type payload map[string]file
+
+// file is one file of a payload.
+type file struct {
+	data []byte
+	mode fs.FileMode
+}
+
+// dataLink is the link that every file of a payload is reached through, so that one rename changes all of them at once.
+// Programs that watch their configuration watch this name.
+const dataLink = "..data"
+
+// write makes dir hold the payload, in one step for whoever reads it: the files are in a folder of their own that
+// ..data leads to. It does nothing if dir holds the payload already.
+func (p payload) write(dir string) error {
+	old, _ := os.Readlink(filepath.Join(dir, dataLink))
+	if old != "" && p.equal(filepath.Join(dir, old)) {
+		return nil
+	}
+	version := ".." + strconv.FormatInt(time.Now().UnixNano(), 10)
+	if err := p.writeFiles(filepath.Join(dir, version)); err != nil {
+		return err
+	}
+	next := filepath.Join(dir, dataLink+"_next")
+	_ = os.Remove(next)
+	if err := os.Symlink(version, next); err != nil {
+		return err
+	}
+	if err := os.Rename(next, filepath.Join(dir, dataLink)); err != nil {
+		return err
+	}
+	if err := p.link(dir); err != nil {
+		return err
+	}
+	if old == "" {
+		return nil
+	}
+	return os.RemoveAll(filepath.Join(dir, old))
+}
+
+func (p payload) writeFiles(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, f := range p {
+		if name == "" || strings.HasPrefix(name, "..") || !filepath.IsLocal(name) {
+			return fmt.Errorf("path %q leads out of the volume", name)
+		}
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, f.data, f.mode); err != nil {
+			return err
+		}
+		if err := os.Chmod(path, f.mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// link makes the first part of each path a link through ..data and removes links to what is gone.
+func (p payload) link(dir string) error {
+	want := map[string]bool{}
+	for name := range p {
+		first, _, _ := strings.Cut(name, "/")
+		want[first] = true
+	}
+	for name := range want {
+		err := os.Symlink(filepath.Join(dataLink, name), filepath.Join(dir, name))
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "..") && !want[e.Name()] {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// equal says whether a folder holds exactly the payload.
+func (p payload) equal(dir string) bool {
+	n := 0
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		n++
+		name, _ := filepath.Rel(dir, path)
+		f, ok := p[name]
+		have, err := os.ReadFile(path)
+		if !ok || err != nil || !bytes.Equal(have, f.data) {
+			return fs.ErrInvalid
+		}
+		return nil
+	})
+	return err == nil && n == len(p)
+}

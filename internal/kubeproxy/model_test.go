@@ -210,8 +210,8 @@ func waitApplied(t *testing.T, loop *reconcile.Loop) {
 // ids are the numbers of Service ports, which depend on history. The endpoints of a port follow its number.
 var ids = regexp.MustCompile(`(services|nodeports) (.*) \. (\d+)$`)
 
-// withoutIDs replaces the ids in a dump by the first frontend that points to them, and drops classes, which are kept after
-// use.
+// withoutIDs replaces the ids in a dump by the first frontend that points to them, and drops what depends on history:
+// classes, which are kept after use, and which backend has which slot. That slots have no gaps is kept.
 func withoutIDs(dump string) string {
 	names := map[string]string{}
 	var lines []string
@@ -219,7 +219,7 @@ func withoutIDs(dump string) string {
 		line = strings.TrimSpace(line)
 		if m := ids.FindStringSubmatch(line); m != nil {
 			family, _, _ := strings.Cut(line, " ")
-			key := family + " endpoints " + m[3] + " "
+			key := family + " endpoints " + m[3] + " . "
 			if names[key] == "" {
 				names[key] = m[2]
 			}
@@ -229,13 +229,17 @@ func withoutIDs(dump string) string {
 			lines = append(lines, line)
 		}
 	}
+	var slots []string
 	for i, line := range lines {
 		for key, name := range names {
 			if rest, ok := strings.CutPrefix(line, key); ok {
-				lines[i] = strings.Fields(key)[0] + " endpoints of " + name + " " + rest
+				slot, backend, _ := strings.Cut(rest, " : ")
+				lines[i] = strings.Fields(key)[0] + " endpoint of " + name + " : " + backend
+				slots = append(slots, strings.Fields(key)[0]+" slot of "+name+" : "+slot)
 			}
 		}
 	}
+	lines = append(lines, slots...)
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }

@@ -23,6 +23,15 @@ type Namespace struct {
 	handle netns.NsHandle
 }
 
+// quiet are settings that would make a test network slow or chatty: duplicate address detection holds back the first
+// packets of each new interface for a second or two, and redirects use up the ICMP errors that the kernel sends to a host.
+var quiet = [...]string{
+	"net.ipv6.conf.all.accept_dad",
+	"net.ipv6.conf.default.accept_dad",
+	"net.ipv4.conf.all.send_redirects",
+	"net.ipv4.conf.default.send_redirects",
+}
+
 // NewNamespace makes an empty network namespace with its loopback interface up. It has no name on the machine; the
 // name given is for messages. It needs root.
 func NewNamespace(name string) (*Namespace, error) {
@@ -38,8 +47,7 @@ func NewNamespace(name string) (*Namespace, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make network namespace %s: %w", name, err)
 	}
-	// Duplicate address detection would hold back the first packets of each new interface for a second or two.
-	for _, key := range []string{"net.ipv6.conf.all.accept_dad", "net.ipv6.conf.default.accept_dad"} {
+	for _, key := range quiet {
 		if err := n.Sysctl(key, "0"); err != nil {
 			return nil, errors.Join(err, n.Close())
 		}

@@ -62,9 +62,12 @@ func (h Hosts) Send(ctx context.Context, r Row) (v Verdict, err error) {
 	for range tries {
 		answer, err := exchange(ctx, h.Namespaces[r.From], r)
 		switch {
-		case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EPERM):
-			// EPERM is what a datagram's sender is told that the output hook of its own machine rejects.
-			return Verdict{Reject: true}, nil
+		case refused(err):
+			v.Reject = true
+			if r.Protocol == "udp" {
+				return v, nil // the next may be lost: the kernel sends a client one ICMP error a second
+			}
+			continue
 		case errors.Is(err, errNoAnswer):
 			return Verdict{}, nil
 		case err != nil:
@@ -88,6 +91,12 @@ func (h Hosts) Send(ctx context.Context, r Row) (v Verdict, err error) {
 	}
 	slices.Sort(v.Backends)
 	return v, nil
+}
+
+// refused tells whether the client was told at once. EPERM is what a datagram's sender is told that the output hook of its
+// own machine rejects.
+func refused(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EPERM)
 }
 
 func (h Hosts) name(client string) (string, error) {

@@ -164,11 +164,10 @@ func (n *Namespace) AddDefaultRoute(gateway netip.Addr) error {
 // Forward makes the namespace forward packets of both families.
 func (n *Namespace) Forward() error {
 	for key, value := range map[string]string{
-		"net.ipv4.ip_forward":              "1",
-		"net.ipv6.conf.all.forwarding":     "1",
-		"net.ipv4.conf.all.rp_filter":      "0",
-		"net.ipv4.conf.default.rp_filter":  "0",
-		"net.ipv4.conf.all.send_redirects": "0",
+		"net.ipv4.ip_forward":             "1",
+		"net.ipv6.conf.all.forwarding":    "1",
+		"net.ipv4.conf.all.rp_filter":     "0",
+		"net.ipv4.conf.default.rp_filter": "0",
 	} {
 		if err := n.Sysctl(key, value); err != nil {
 			return fmt.Errorf("set %s in %s: %w", key, n.Name, err)

@@ -18,11 +18,15 @@ import (
 // minKernel is the first version that has all that the tables use.
 const minKernel = "5.13"
 
-// Bounds of one exchange with the kernel.
+// Bounds of one exchange with the kernel. Time and buffer grow with the number of elements, because a transaction is one
+// message to the socket, and sending it returns when the kernel has committed it.
 const (
 	commitTimeout      = 30 * time.Second
-	socketBuffer       = 64 << 20 // bytes; a transaction must fit into the socket's buffer as a whole
-	elementsPerMessage = 400      // the elements of one message must fit into 64 KiB
+	timePerElement     = 100 * time.Microsecond // measured: 7 on two shared cores
+	socketBuffer       = 1 << 20                // bytes
+	bufferPerElement   = 128                    // bytes; the largest is 84
+	maxBuffer          = 1 << 29                // bytes: 4 million elements; the kernel's own limit is twice that
+	elementsPerMessage = 400                    // the elements of one message must fit into 64 KiB
 )
 
 // Config is what the fixed rules depend on.
@@ -36,57 +40,62 @@ type Config struct {
 
 // Netlink is the Kernel that commits over netlink.
 type Netlink struct {
-	config Config
-	dial   []nftables.ConnOption
+	config  Config
+	options []nftables.ConnOption
 }
 
-// NewNetlink returns a Kernel for the families of the config. It needs CAP_NET_ADMIN when it commits. Connections are opened
-// with the given options, by default to the network namespace of the config with buffers and a deadline of their own.
+// NewNetlink returns a Kernel for the families of the config. It needs CAP_NET_ADMIN when it commits. The options are for
+// tests: they take the place of the usual ones.
 func NewNetlink(c Config, options ...nftables.ConnOption) *Netlink {
-	if len(options) == 0 {
-		options = []nftables.ConnOption{nftables.WithNetNSFd(c.NetNS), nftables.WithSockOptions(bound)}
-	}
-	return &Netlink{config: c, dial: options}
-}
-
-// bound makes a socket take the largest transaction, and give up on a kernel that does not answer.
-func bound(conn *netlink.Conn) error {
-	return errors.Join(
-		conn.SetReadBuffer(socketBuffer),
-		conn.SetWriteBuffer(socketBuffer),
-		conn.SetDeadline(time.Now().Add(commitTimeout)),
-	)
+	return &Netlink{config: c, options: options}
 }
 
 // Commit implements Kernel. It returns a kernel.UnsupportedError where nftables or a part of it is missing.
 func (n *Netlink) Commit(ctx context.Context, tx Transaction) error {
-	return n.run(ctx, TableName, func(t *table) {
+	return n.run(ctx, len(tx.Delete)+len(tx.Add), func(conn *nftables.Conn, family service.Family) error {
+		t := newTable(conn, TableName, family, n.config)
 		if tx.Replace {
 			t.reset()
 			t.addFixed()
 		}
+		t.mark(tx)
 		for _, c := range tx.Classes {
 			t.addClass(c)
 		}
 		for s, elements := range t.own(tx.Delete) {
-			t.elements(s, elements, t.conn.SetDeleteElements)
+			t.elements(s, elements, conn.SetDeleteElements)
 		}
 		for s, elements := range t.own(tx.Add) {
-			t.elements(s, elements, t.conn.SetAddElements)
+			t.elements(s, elements, conn.SetAddElements)
 		}
+		return t.err
 	})
 }
 
 // Check asks the kernel whether it can do all that the tables need, without leaving a trace: it makes the tables under
 // another name and deletes them in the same transaction.
 func (n *Netlink) Check(ctx context.Context) error {
-	err := n.run(ctx, TableName+"-check", func(t *table) {
+	// A kernel without nf_tables answers a whole transaction with one error, which cannot be told from an answer to its
+	// first message. So the first question is a single one.
+	conn, err := n.open(0)
+	if err == nil {
+		_, err = conn.ListTables()
+	}
+	if errors.Is(err, unix.EINVAL) { // what nfnetlink answers for a subsystem that it does not have
+		err = fmt.Errorf("%w: %w", unix.EOPNOTSUPP, err)
+	}
+	if err != nil {
+		return explain(err)
+	}
+	err = n.run(ctx, 0, func(conn *nftables.Conn, family service.Family) error {
+		t := newTable(conn, TableName+"-check", family, n.config)
 		t.reset()
 		t.addFixed()
 		for _, path := range []Path{PathCluster, PathExternal, PathNodePort} {
-			t.addClass(ClassOf(path, 1))
+			t.addClass(ClassOf(path, service.TCP, 1))
 		}
-		t.conn.DelTable(t.table)
+		conn.DelTable(t.table)
+		return t.err
 	})
 	if errors.Is(err, unix.ENOENT) { // all that the transaction refers to is in it, but for the kernel's own parts
 		feature := "a part of nf_tables (CONFIG_NFT_CT, _HASH, _MASQ, _NAT, _NUMGEN, _REJECT)"
@@ -95,40 +104,84 @@ func (n *Netlink) Check(ctx context.Context) error {
 	return err
 }
 
-// Cleanup deletes the tables.
+// Cleanup deletes the tables of both families. A family that the kernel does not have has no table.
 func (n *Netlink) Cleanup(ctx context.Context) error {
-	return n.run(ctx, TableName, func(t *table) {
-		t.conn.AddTable(t.table) // deleting what is not there would be an error
-		t.conn.DelTable(t.table)
-	})
+	var errs []error
+	for _, family := range []service.Family{service.IPv4, service.IPv6} {
+		one := &Netlink{config: Config{Families: []service.Family{family}, NetNS: n.config.NetNS}, options: n.options}
+		err := one.run(ctx, 0, func(conn *nftables.Conn, family service.Family) error {
+			t := newTable(conn, TableName, family, one.config)
+			conn.AddTable(t.table) // deleting what is not there would be an error
+			conn.DelTable(t.table)
+			return nil
+		})
+		if !errors.Is(err, errors.ErrUnsupported) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
-// run commits what fill writes for the tables of all families as one transaction.
-func (n *Netlink) run(ctx context.Context, name string, fill func(*table)) error {
+// run commits what fill writes for all families as one transaction of about so many elements.
+func (n *Netlink) run(ctx context.Context, elements int, fill func(*nftables.Conn, service.Family) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	conn, err := nftables.New(n.dial...)
+	conn, err := n.open(elements)
 	if err != nil {
 		return err
 	}
 	for _, family := range n.config.Families {
-		t := newTable(conn, name, family, n.config)
-		fill(t)
-		if t.err != nil {
-			return t.err
+		if err := fill(conn, family); err != nil {
+			return err
 		}
 	}
 	return explain(conn.Flush())
 }
 
-// explain turns the errors of a kernel without nf_tables, and of one that does not let us, into ones that say what to do.
+// open prepares a connection with room and time for a transaction of so many elements.
+func (n *Netlink) open(elements int) (*nftables.Conn, error) {
+	bound := func(conn *netlink.Conn) error {
+		buffer := min(socketBuffer+elements*bufferPerElement, maxBuffer)
+		timeout := commitTimeout + time.Duration(elements)*timePerElement
+		return errors.Join(
+			conn.SetReadBuffer(buffer), // the kernel answers each message
+			conn.SetWriteBuffer(buffer),
+			conn.SetDeadline(time.Now().Add(timeout)),
+		)
+	}
+	if len(n.options) > 0 {
+		return nftables.New(n.options...)
+	}
+	return nftables.New(nftables.WithNetNSFd(n.config.NetNS), nftables.WithSockOptions(bound))
+}
+
+// explain makes one error of the many that the kernel gives for a transaction, and says what to do where it lacks nf_tables
+// or does not let us.
 func explain(err error) error {
+	err = firstOf(err)
 	switch {
 	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP):
 		return &kernel.UnsupportedError{Feature: "nf_tables (CONFIG_NF_TABLES)", MinVersion: minKernel, Err: err}
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w: changing nftables needs root, or the capability NET_ADMIN", err)
+	}
+	return err
+}
+
+// firstOf returns the first of joined errors: what fails after it mostly follows from it.
+func firstOf(err error) error {
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		joined, ok := e.(interface{ Unwrap() []error })
+		if !ok {
+			continue
+		}
+		errs := joined.Unwrap()
+		first := firstOf(errs[0])
+		if more := len(errs) - 1; more > 0 {
+			return fmt.Errorf("%w (and %d more)", first, more)
+		}
+		return first
 	}
 	return err
 }
@@ -164,6 +217,17 @@ func (t *table) reset() {
 	t.conn.AddTable(t.table)
 	t.conn.DelTable(t.table)
 	t.conn.AddTable(t.table)
+}
+
+// mark makes the transaction fail unless the table has its generation, or gives it to a new one: deleting an element that
+// is not there is an error.
+func (t *table) mark(tx Transaction) {
+	key := encoder{}.number(uint32(tx.Generation >> 32)).number(uint32(tx.Generation))
+	mark := []nftables.SetElement{{Key: key}}
+	if !tx.Replace {
+		t.note(t.conn.SetDeleteElements(t.sets[Generations], mark))
+	}
+	t.note(t.conn.SetAddElements(t.sets[Generations], mark))
 }
 
 // own returns the elements of the table's family by set.

@@ -2,9 +2,9 @@ package nft
 
 import (
 	"encoding/binary"
-	"math"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -12,14 +12,16 @@ import (
 	"varco.dev/internal/service"
 )
 
-// Registers of 4 bytes. Keys are built from regKey on. What the map of a frontend tells is kept beside it, and the slot is
-// drawn into the register after the id, so that both are the key of the backend.
+// Registers of 4 bytes. Keys are built from regKey on. What the map of a frontend tells is kept beside it; the slot is in
+// the register after the id, so that both are the key of the backend.
 const (
 	regKey   = unix.NFT_REG32_00
 	regValue = unix.NFT_REG32_08
 	regClass = unix.NFT_REG32_09
 	regID    = unix.NFT_REG32_10
 	regSlot  = unix.NFT_REG32_11
+	regSpare = unix.NFT_REG32_12 // with regDraw after it
+	regDraw  = unix.NFT_REG32_13
 )
 
 // addrRegs is the number of registers that an address takes.
@@ -54,12 +56,19 @@ func loadProtoPort(reg uint32) []expr.Any {
 // get looks up a frontend and goes on with its class and id in their registers, only if there is one. which is the one
 // of the two registers that the rule uses.
 //
-// The constant in front of the look-up, which overwrites it, is for nft: it does not know that a value takes several
-// registers, and aborts when it lists a rule that uses one which it thinks empty, or the first (seen with 1.0.6; 1.1.6 has
-// the same code). So nft prints the constant where the class or the id stands. No element has it: were the list loaded
-// again as it is, nothing would match.
+// The mark in front of the look-up, which overwrites it, is for nft: see disguise.
 func get(s *nftables.Set, which uint32) []expr.Any {
-	return append([]expr.Any{&expr.Immediate{Register: which, Data: number(math.MaxUint32)}}, lookup(s, regKey, regValue)...)
+	return append(disguise(which), lookup(s, regKey, regValue)...)
+}
+
+// disguise makes nft print "meta mark" for what is in a register later.
+//
+// nft does not know that a value from a map takes several registers. It aborts when it lists a rule that uses one of
+// which it does not know what is in it (seen with 1.0.6; 1.1.6 has the same code), so that no ruleset of the machine could
+// be listed. And what it prints must be a rule that it can load, or a saved listing is lost with all that is in it. The
+// mark is both; loaded from a listing, the rule does nothing, because a mark is neither a class nor an id.
+func disguise(reg uint32) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyMARK, Register: reg}}
 }
 
 func lookup(s *nftables.Set, from, into uint32) []expr.Any {
@@ -87,9 +96,16 @@ func (t *table) nodePortKey() []expr.Any {
 	return append(e, loadProtoPort(regKey)...)
 }
 
-// random draws a slot below n.
-func random(n int) []expr.Any {
-	return []expr.Any{&expr.Numgen{Register: regSlot, Modulus: uint32(n), Type: unix.NFT_NG_RANDOM}}
+// randomSlot draws a slot below n. It comes before the look-up of the id, because it writes over regID.
+//
+// The way through regDraw, and the copy of two registers of which nft sees the first only, are the disguise of regSlot: a
+// random number is of a type that no declared key can have.
+func randomSlot(n int) []expr.Any {
+	ones := slices.Repeat([]byte{0xff}, 8)
+	return slices.Concat(disguise(regSlot), disguise(regSpare), []expr.Any{
+		&expr.Numgen{Register: regDraw, Modulus: uint32(n), Type: unix.NFT_NG_RANDOM},
+		&expr.Bitwise{SourceRegister: regSpare, DestRegister: regID, Len: 8, Mask: ones, Xor: make([]byte, 8)},
+	})
 }
 
 // toBackend changes the destination to the backend with the id and slot in the registers.
@@ -157,8 +173,22 @@ func (t *table) changeMark(mask, xor uint32) []expr.Any {
 // masquerade takes a random source port, so that two connections opened at once do not race for the same one.
 func masquerade() []expr.Any { return []expr.Any{&expr.Masq{FullyRandom: true}} }
 
-// reject answers that the port is unreachable.
-func (t *table) reject() []expr.Any {
+// protocol goes on only with packets of the protocol.
+func protocol(p service.Protocol) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: regKey},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: regKey, Data: []byte{byte(p)}},
+	}
+}
+
+// reset refuses a TCP connection as a closed port does. Unlike the ICMP error that says the same, it is not limited to one
+// a second for each client (net.ipv4.icmp_ratelimit), beyond which clients would wait for their time-out.
+func reset() []expr.Any {
+	return append(protocol(service.TCP), &expr.Reject{Type: unix.NFT_REJECT_TCP_RST})
+}
+
+// unreachable answers that the port is unreachable.
+func (t *table) unreachable() []expr.Any {
 	code := uint8(3) // RFC 792, destination unreachable: port unreachable
 	if t.family == service.IPv6 {
 		code = 4 // RFC 4443

@@ -7,6 +7,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"varco.dev/internal/service"
 )
 
 // Names of the chains that are not base chains. Base chains are called after their type and hook, and sit at the
@@ -15,7 +16,7 @@ const (
 	chainServices     = "services"
 	chainEndpoints    = "endpoints-check"
 	chainNodePorts    = "nodeport-endpoints-check"
-	chainReject       = "reject"
+	chainReject       = "reject-chain"
 	chainMarkCluster  = "mark-cluster-ips"
 	chainMark         = "mark-for-masquerade"
 	chainMasquerading = "masquerading"
@@ -25,7 +26,6 @@ const (
 const (
 	commentServices  = "class of daddr . l4proto . dport in @services"
 	commentNodePorts = "class of l4proto . dport in @nodeports"
-	commentBackend   = "id of the Service port, and a slot"
 )
 
 // addFixed adds the sets, chains and rules that every table has.
@@ -37,12 +37,15 @@ func (t *table) addFixed() {
 	for _, name := range []string{chainServices, chainEndpoints, chainNodePorts, chainReject, chainMarkCluster, chainMark, chainMasquerading} {
 		t.chain(name)
 	}
-	t.rule(chainReject, t.reject())
-	t.note(t.conn.AddSet(t.rejects, []nftables.SetElement{
-		verdictElement(ClassOf(PathCluster, 0), chainReject),
-		verdictElement(ClassOf(PathExternal, 0), chainReject),
-		verdictElement(ClassOf(PathNodePort, 0), chainReject),
-	}))
+	t.rule(chainReject, reset())
+	t.rule(chainReject, t.unreachable())
+	var rejects []nftables.SetElement
+	for _, path := range []Path{PathCluster, PathExternal, PathNodePort} {
+		for _, p := range []service.Protocol{service.TCP, service.UDP, service.SCTP} {
+			rejects = append(rejects, verdictElement(ClassOf(path, p, 0), chainReject))
+		}
+	}
+	t.note(t.conn.AddSet(t.rejects, rejects))
 	t.addServices()
 	t.addFilters()
 	t.addMasquerading()
@@ -59,8 +62,8 @@ func (t *table) addServices() {
 	t.commented(chainServices, commentNodePorts, t.nodePortKey(), get(t.sets[NodePorts], regClass), vmap(t.verdicts))
 }
 
-// addFilters rejects new connections to frontends without backends. The reject statement is allowed in these hooks only,
-// before Linux 5.9.
+// addFilters rejects new connections to frontends without backends, in the hooks in which upstream does: network policy
+// engines count on rejects coming no earlier.
 func (t *table) addFilters() {
 	for name, hook := range map[string]*nftables.ChainHook{
 		"filter-input":   nftables.ChainHookInput,
@@ -99,6 +102,9 @@ func (t *table) addMasquerading() {
 
 // addClass adds the chain of a class: it marks what is to be masqueraded, draws a slot, and sends the connection to the
 // backend in it.
+//
+// Each look-up sees the elements of its own moment. Where the number of backends shrinks between the first and the last, a
+// slot may be gone that was drawn: the first one then serves, which is there as long as any is.
 func (t *table) addClass(c Class) {
 	name, mark, key, set := c.String(), chainMark, t.serviceKey(), t.sets[Services]
 	switch c.Path() {
@@ -109,7 +115,10 @@ func (t *table) addClass(c Class) {
 	}
 	t.chain(name)
 	t.rule(name, jump(mark))
-	t.commented(name, commentBackend, key, get(set, regID), random(c.Backends()), t.toBackend())
+	for _, n := range []int{c.Backends(), 1} {
+		comment := fmt.Sprintf("id of the Service port, and a random slot below %d", n)
+		t.commented(name, comment, protocol(c.Protocol()), randomSlot(n), key, get(set, regID), t.toBackend())
+	}
 	t.note(t.conn.SetAddElements(t.verdicts, []nftables.SetElement{verdictElement(c, name)}))
 }
 

@@ -15,7 +15,6 @@ func (t *table) newSet(s Set) *nftables.Set {
 		KeyType: t.typeOf(s.key()),
 		IsMap:   s.value() != nil,
 	}
-	set.Concatenation = len(s.key()) > 1
 	if set.IsMap {
 		set.DataType = t.typeOf(s.value())
 	}

@@ -1,10 +1,12 @@
 package nft_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -149,7 +151,7 @@ func TestRefusedTransactionChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := content(t, ns)
-	there, notThere := nft.Render(p, 0), nft.Render(port(service.IPv4, 2, 1), 1)
+	there, notThere := nft.Render(p, 0, p.Backends), nft.Render(port(service.IPv4, 2, 1), 1, nil)
 	err := k.Commit(t.Context(), nft.Transaction{Delete: append(there[:1:1], notThere...)})
 	if !errors.Is(err, unix.ENOENT) {
 		t.Errorf("got error %v, want ENOENT", err)
@@ -190,28 +192,110 @@ func TestCheckAndCleanupLeaveNothing(t *testing.T) {
 	}
 }
 
-// TestUnsupported answers as kernels do that lack nf_tables, or that do not let this process use it.
-func TestUnsupported(t *testing.T) {
-	answer := func(errno unix.Errno) nftables.ConnOption {
-		return nftables.WithTestDial(func([]netlink.Message) ([]netlink.Message, error) {
-			return nil, &netlink.OpError{Op: "receive", Err: errno}
+// TestCheckExplains answers as kernels do that lack nf_tables or a part of it, or that do not let this process use it.
+func TestCheckExplains(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		list, batch unix.Errno // answers to the question for tables, and to the transaction
+		want        string     // part of the error
+		unsupported bool
+	}{
+		{"no nf_tables", unix.EINVAL, 0, "lacks nf_tables (CONFIG_NF_TABLES): use Linux 5.13", true},
+		{"no netfilter", unix.EOPNOTSUPP, 0, "lacks nf_tables", true},
+		{"an expression is missing", 0, unix.ENOENT, "_NUMGEN", true},
+		{"not allowed", unix.EPERM, 0, "needs root", false},
+		{"out of memory", 0, unix.ENOMEM, "cannot allocate memory", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k := nft.NewNetlink(nft.Config{Families: families}, nftables.WithTestDial(answers(c.list, c.batch)))
+			err := k.Check(t.Context())
+			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
+				t.Fatalf("got error %v, want one line with %q", err, c.want)
+			}
+			unsupported, ok := errors.AsType[*kernel.UnsupportedError](err)
+			if ok != c.unsupported || errors.Is(err, errors.ErrUnsupported) != c.unsupported {
+				t.Errorf("got %T", err)
+			}
+			if ok && unsupported.MinVersion != "5.13" {
+				t.Errorf("got minimum version %q", unsupported.MinVersion)
+			}
 		})
 	}
-	k := nft.NewNetlink(nft.Config{Families: families}, answer(unix.EOPNOTSUPP))
-	err := k.Check(t.Context())
-	unsupported, ok := errors.AsType[*kernel.UnsupportedError](err)
-	if !ok || !errors.Is(err, errors.ErrUnsupported) {
-		t.Fatalf("got %v, want an UnsupportedError", err)
+}
+
+// answers is a kernel that answers the question for tables with an error, or with none at all, and each message of a
+// transaction with the other error.
+func answers(list, batch unix.Errno) func([]netlink.Message) ([]netlink.Message, error) {
+	return func(sent []netlink.Message) ([]netlink.Message, error) {
+		errno := batch
+		if len(sent) == 1 {
+			errno = list
+		}
+		if errno != 0 {
+			return nil, &netlink.OpError{Op: "receive", Err: errno}
+		}
+		header := sent[0].Header
+		header.Type, header.Flags = netlink.Done, netlink.Multi
+		return []netlink.Message{{Header: header, Data: make([]byte, 4)}}, nil
 	}
-	if unsupported.MinVersion != "5.13" || !strings.Contains(unsupported.Feature, "nf_tables") {
-		t.Errorf("got %+v", unsupported)
+}
+
+// TestTwoWriters has two data planes write the same tables, which number Services alike: the one whose tables are gone must
+// notice, not write over the other's.
+func TestTwoWriters(t *testing.T) {
+	ns := namespace(t)
+	one, other := nft.New(nft.NewNetlink(config(ns))), nft.New(nft.NewNetlink(config(ns)))
+	all := service.Changes{Ports: []service.Change{{New: port(service.IPv4, 1, 1)}, {New: port(service.IPv4, 2, 1)}}}
+	for _, p := range []*nft.Plane{one, other} {
+		if err := p.Replace(t.Context(), all); err != nil {
+			t.Fatal(err)
+		}
 	}
-	err = nft.NewNetlink(nft.Config{Families: families}, answer(unix.ENOENT)).Check(t.Context())
-	if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "NUMGEN") {
-		t.Errorf("got %v, want an UnsupportedError for a part of nf_tables", err)
+	before := content(t, ns)
+	change := service.Changes{Ports: []service.Change{{Old: all.Ports[0].New}}}
+	if err := one.Update(t.Context(), change); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("got error %v, want ENOENT", err)
 	}
-	err = nft.NewNetlink(nft.Config{Families: families}, answer(unix.EPERM)).Check(t.Context())
-	if errors.Is(err, errors.ErrUnsupported) || !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "root") {
-		t.Errorf("got %v, want EPERM and what to do", err)
+	if diff := cmp.Diff(before, content(t, ns)); diff != "" {
+		t.Errorf("(-before +after)\n%s", diff)
+	}
+	if err := other.Update(t.Context(), change); err != nil {
+		t.Errorf("whose tables they are: %v", err)
+	}
+}
+
+// TestListingCanBeLoadedAgain saves the ruleset with the nft command, as administrators do, and loads it: a file that does
+// not load would take the firewall rules in it along. Without nft on the machine nobody can do that.
+func TestListingCanBeLoadedAgain(t *testing.T) {
+	ns := namespace(t)
+	path, err := exec.LookPath("nft")
+	if err != nil {
+		t.Log("no nft command here")
+		return
+	}
+	c := config(ns)
+	c.ClusterCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:244::/48")}
+	all := service.Changes{NodeAddrs: []netip.Addr{netip.MustParseAddr("10.240.0.11"), netip.MustParseAddr("fd00:240::b")}}
+	for i := range 12 {
+		all.Ports = append(all.Ports, service.Change{New: port(families[i%2], i, i%4)})
+	}
+	if err := nft.New(nft.NewNetlink(c)).Replace(t.Context(), all); err != nil {
+		t.Fatal(err)
+	}
+	run := func(stdin string, args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), path, args...)
+		var out bytes.Buffer
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &out
+		if err := errors.Join(ns.Start(cmd), cmd.Wait()); err != nil {
+			t.Fatalf("nft %v: %v\n%s", args, err, out.String())
+		}
+		return out.String()
+	}
+	listing := run("", "list", "ruleset")
+	run(listing, "-c", "-f", "-")
+	run("flush ruleset\n"+listing, "-f", "-")
+	if again := run("", "list", "ruleset"); len(again) == 0 {
+		t.Error("nothing is there after loading")
 	}
 }

@@ -25,12 +25,14 @@ const (
 	NodeAddrs
 	// Hairpins has (address, address, protocol, port) of local backends: the flows of a backend to itself.
 	Hairpins
+	// Generations has one element, that of the last transaction with Replace.
+	Generations
 	numSets
 )
 
 // String returns the name of the set in the table.
 func (s Set) String() string {
-	return [...]string{"services", "nodeports", "endpoints", "node-addrs", "hairpins"}[s]
+	return [...]string{"services", "nodeports", "endpoints", "node-addrs", "hairpins", "generation"}[s]
 }
 
 // comment says what a set is for, to people who list the table.
@@ -41,6 +43,8 @@ func (s Set) comment() string {
 		Endpoints: "id . slot of a Service port: its backend",
 		NodeAddrs: "addresses that serve NodePorts",
 		Hairpins:  "local backends, for connections to themselves",
+
+		Generations: "who wrote this table last",
 	}[s]
 }
 
@@ -55,6 +59,7 @@ const (
 	class
 	id
 	slot
+	random
 )
 
 // key and value return the fields of the set's elements; value is nil for a set that is not a map.
@@ -65,6 +70,8 @@ func (s Set) key() []field {
 		Endpoints: {id, slot},
 		NodeAddrs: {addr},
 		Hairpins:  {addr, addr, proto, port},
+
+		Generations: {random, random},
 	}[s]
 }
 
@@ -74,7 +81,8 @@ func (s Set) value() []field {
 		Services:  {count, class, id},
 		NodePorts: {count, class, id},
 		Endpoints: {addr, port},
-		Hairpins:  nil,
+
+		Generations: nil,
 	}[s]
 }
 
@@ -99,24 +107,30 @@ const (
 // String returns the word for the path in the names of chains.
 func (p Path) String() string { return [...]string{"", "cluster", "external", "nodeport"}[p] }
 
-// Class is what a frontend has in common with all others that are handled by the same chain: its path and the number of
-// its backends, because nftables draws random numbers below a constant only. The count is limited to MaxBackends.
+// Class is what a frontend has in common with all others that are handled by the same chain: its path, its protocol, and
+// the number of its backends, because nftables draws random numbers below a constant only. The count is limited to
+// MaxBackends.
 //
 // Frontends point to a class and not to a chain: the kernel validates the whole table again whenever a verdict is added
-// to a map, and a class is not a verdict. So that cost grows with the number of distinct counts, not of Services.
+// to a map, and a class is not a verdict. So that cost grows with the number of distinct classes, not of Services.
 type Class uint32
 
 // MaxBackends is the highest number of backends that one Service port can spread over.
 const MaxBackends = 1<<16 - 1
 
 // ClassOf returns the class of n backends reached by path.
-func ClassOf(path Path, n int) Class { return Class(uint32(path)<<16 | uint32(n)) }
+func ClassOf(path Path, p service.Protocol, n int) Class {
+	return Class(uint32(path)<<24 | uint32(p)<<16 | uint32(n))
+}
 
 // Path returns the path of the class.
-func (c Class) Path() Path { return Path(c >> 16) }
+func (c Class) Path() Path { return Path(c >> 24) }
+
+// Protocol returns the protocol of the class.
+func (c Class) Protocol() service.Protocol { return service.Protocol(c >> 16) }
 
 // Backends returns the number of backends of the class.
 func (c Class) Backends() int { return int(c & MaxBackends) }
 
-// String returns the name of the chain of the class, such as "cluster-3".
-func (c Class) String() string { return fmt.Sprintf("%s-%d", c.Path(), c.Backends()) }
+// String returns the name of the chain of the class, such as "cluster-tcp-3".
+func (c Class) String() string { return fmt.Sprintf("%s-%s-%d", c.Path(), c.Protocol(), c.Backends()) }

@@ -10,38 +10,18 @@ import (
 // Plane is the data plane: it keeps the kernel's tables as the Changes say. It is not safe for concurrent use.
 type Plane struct {
 	kernel Kernel
-	state  state
-	ids    numbers
+	state  *state
 }
 
 // New returns a data plane that knows nothing of what the kernel holds: its first call must be Replace.
-func New(k Kernel) *Plane {
-	return &Plane{kernel: k, state: newState(), ids: numbers{of: map[service.Key]uint32{}}}
-}
+func New(k Kernel) *Plane { return &Plane{kernel: k, state: newState()} }
 
 // Update applies Changes to what the kernel holds, in one transaction. After an error nothing has changed, and the
 // caller is to call Replace: the kernel may not hold what was committed last.
 func (p *Plane) Update(ctx context.Context, c service.Changes) error {
-	old, new := RenderNode(c.OldNode), RenderNode(c.NodeAddrs)
-	for _, change := range c.Ports {
-		id := p.ids.get(change.Key())
-		if change.Old != nil {
-			old = append(old, Render(change.Old, id)...)
-		}
-		if change.New != nil {
-			new = append(new, Render(change.New, id)...)
-		}
+	if err := p.apply(ctx, p.state, c, false); err != nil {
+		return fmt.Errorf("update nftables: %w", err)
 	}
-	tx, after := p.state.diff(old, new)
-	if tx.Empty() {
-		p.forget(c)
-		return nil
-	}
-	if err := p.kernel.Commit(ctx, tx); err != nil {
-		return fmt.Errorf("update nftables (%d elements to delete, %d to add): %w", len(tx.Delete), len(tx.Add), err)
-	}
-	p.state.commit(tx, after)
-	p.forget(c)
 	return nil
 }
 
@@ -49,26 +29,51 @@ func (p *Plane) Update(ctx context.Context, c service.Changes) error {
 // repeated.
 func (p *Plane) Replace(ctx context.Context, all service.Changes) error {
 	fresh := newState()
-	ids := numbers{of: map[service.Key]uint32{}}
-	new := RenderNode(all.NodeAddrs)
-	for _, change := range all.Ports {
-		new = append(new, Render(change.New, ids.get(change.Key()))...)
+	if err := p.apply(ctx, fresh, all, true); err != nil {
+		return fmt.Errorf("replace nftables tables: %w", err)
 	}
-	tx, after := fresh.diff(nil, new)
-	tx.Replace = true
-	if err := p.kernel.Commit(ctx, tx); err != nil {
-		return fmt.Errorf("replace nftables tables (%d elements): %w", len(tx.Add), err)
-	}
-	fresh.commit(tx, after)
-	p.state, p.ids = fresh, ids
+	p.state = fresh
 	return nil
 }
 
-// forget gives back the numbers of ports that are gone.
-func (p *Plane) forget(c service.Changes) {
+func (p *Plane) apply(ctx context.Context, s *state, c service.Changes, replace bool) error {
+	old, new := RenderNode(c.OldNode), RenderNode(c.NodeAddrs)
+	if replace {
+		old = nil
+	}
+	slots := map[service.Key][]service.Backend{}
 	for _, change := range c.Ports {
-		if change.New == nil {
-			p.ids.put(change.Key())
+		key := change.Key()
+		id := s.ids.get(key)
+		if change.Old != nil {
+			old = append(old, Render(change.Old, id, s.slots[key])...)
+		}
+		if change.New != nil {
+			slots[key] = arrange(s.slots[key], change.New.Backends)
+			new = append(new, Render(change.New, id, slots[key])...)
 		}
 	}
+	tx, after := s.diff(old, new)
+	tx.Replace = replace
+	if !tx.Empty() {
+		if err := p.kernel.Commit(ctx, tx); err != nil {
+			return fmt.Errorf("delete %d elements, add %d: %w", len(tx.Delete), len(tx.Add), err)
+		}
+	}
+	s.commit(tx, after)
+	for _, change := range c.Ports {
+		s.settle(change, slots[change.Key()])
+	}
+	return nil
+}
+
+// settle remembers the slots of a port, or that it is gone.
+func (s *state) settle(c service.Change, slots []service.Backend) {
+	key := c.Key()
+	if c.New == nil {
+		delete(s.slots, key)
+		s.ids.put(key)
+		return
+	}
+	s.slots[key] = slots
 }

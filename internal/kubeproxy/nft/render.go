@@ -6,18 +6,18 @@ import (
 	"varco.dev/internal/service"
 )
 
-// Render returns the elements that make up a Port, given the id that its backends are stored under. It is pure.
-// Backends beyond MaxBackends are left out.
-func Render(p *service.Port, number uint32) []Element {
-	backends := p.Backends[:min(len(p.Backends), MaxBackends)]
-	r := renderer{family: p.Key.Family}
-	for _, f := range p.Frontends {
-		r.frontend(f, p.Key.Protocol, len(backends), number)
-	}
+// Render returns the elements that make up a Port, given the id that its backends are stored under and the order of the
+// slots that they have. It is pure. Backends beyond MaxBackends are left out.
+func Render(p *service.Port, number uint32, slots []service.Backend) []Element {
 	if len(p.Frontends) == 0 {
 		return nil
 	}
-	for i, b := range backends {
+	slots = slots[:min(len(slots), MaxBackends)]
+	r := renderer{family: p.Key.Family}
+	for _, f := range p.Frontends {
+		r.frontend(f, p.Key.Protocol, len(slots), number)
+	}
+	for i, b := range slots {
 		r.backend(b, p.Key.Protocol, number, uint32(i))
 	}
 	return r.elements
@@ -55,7 +55,7 @@ func (r *renderer) frontend(f service.Frontend, proto service.Protocol, backends
 	default:
 		key = key.addr(f.Addr.Addr())
 	}
-	value := encoder{}.number(uint32(backends)).number(uint32(ClassOf(path, backends))).number(number)
+	value := encoder{}.number(uint32(backends)).number(uint32(ClassOf(path, proto, backends))).number(number)
 	r.add(set, key.proto(proto).port(f.Addr.Port()), value)
 }
 

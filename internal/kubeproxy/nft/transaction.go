@@ -2,6 +2,7 @@ package nft
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 
 	"varco.dev/internal/service"
@@ -9,13 +10,16 @@ import (
 
 // Kernel commits transactions to nftables.
 type Kernel interface {
-	// Commit applies the whole transaction or nothing of it, and blocks until the kernel has done so. Committing a
-	// transaction with Replace again changes nothing.
+	// Commit applies the whole transaction or nothing of it, and blocks until the kernel has done so. A transaction
+	// with Replace may be committed again; another one fails if someone else has replaced or deleted the tables.
 	Commit(ctx context.Context, tx Transaction) error
 }
 
 // Transaction is a change of the tables that packets see as one.
 type Transaction struct {
+	// Generation is what the tables are marked with: a transaction with Replace sets it, and any other applies only to
+	// tables that have it. Without that, two writers would unknowingly use the same ids for different Services.
+	Generation Generation
 	// Replace starts from nothing: whatever our tables hold is dropped in the same moment. Without it, what is deleted
 	// must be there, and what is added must not.
 	Replace bool
@@ -23,6 +27,9 @@ type Transaction struct {
 	Delete  []Element
 	Add     []Element
 }
+
+// Generation is a random number for each time that the tables are written from nothing.
+type Generation uint64
 
 // Empty tells whether the transaction does nothing.
 func (tx Transaction) Empty() bool {
@@ -38,16 +45,25 @@ type entry struct {
 
 // state is what the kernel holds after the last commit.
 type state struct {
-	entries map[Place]entry
-	classes map[Class]bool
+	generation Generation
+	entries    map[Place]entry
+	classes    map[Class]bool
+	slots      map[service.Key][]service.Backend // the backends of a port by slot
+	ids        numbers
 }
 
-func newState() state {
-	return state{entries: map[Place]entry{}, classes: map[Class]bool{}}
+func newState() *state {
+	return &state{
+		generation: Generation(rand.Uint64()),
+		entries:    map[Place]entry{},
+		classes:    map[Class]bool{},
+		slots:      map[service.Key][]service.Backend{},
+		ids:        numbers{of: map[service.Key]uint32{}},
+	}
 }
 
 // diff returns the transaction that takes back the elements of old and brings those of new, with the entries after it.
-func (s state) diff(old, new []Element) (Transaction, map[Place]entry) {
+func (s *state) diff(old, new []Element) (Transaction, map[Place]entry) {
 	after := make(map[Place]entry, len(old)+len(new))
 	at := func(p Place) entry {
 		if e, ok := after[p]; ok {
@@ -63,7 +79,7 @@ func (s state) diff(old, new []Element) (Transaction, map[Place]entry) {
 	for _, e := range new {
 		after[e.Place] = entry{value: e.Value, refs: at(e.Place).refs + 1}
 	}
-	var tx Transaction
+	tx := Transaction{Generation: s.generation}
 	for p, x := range after {
 		before := s.entries[p]
 		same := before.value == x.value && x.refs > 0
@@ -81,7 +97,7 @@ func (s state) diff(old, new []Element) (Transaction, map[Place]entry) {
 }
 
 // missingClasses returns the classes of elements that have no chain yet. Those without backends need none.
-func (s state) missingClasses(add []Element) (missing []Class) {
+func (s *state) missingClasses(add []Element) (missing []Class) {
 	for _, e := range add {
 		if e.Set != Services && e.Set != NodePorts {
 			continue
@@ -96,7 +112,7 @@ func (s state) missingClasses(add []Element) (missing []Class) {
 }
 
 // commit takes over what diff returned.
-func (s state) commit(tx Transaction, after map[Place]entry) {
+func (s *state) commit(tx Transaction, after map[Place]entry) {
 	for p, x := range after {
 		if x.refs > 0 {
 			s.entries[p] = x

@@ -18,10 +18,11 @@ type Kernel struct {
 	// Fail is asked before each commit; an error makes the commit fail with nothing changed. Optional.
 	Fail func(tx nft.Transaction) error
 
-	mu       sync.Mutex // guards the fields below
-	elements map[nft.Place]string
-	classes  map[nft.Class]bool
-	commits  int
+	mu         sync.Mutex // guards the fields below
+	elements   map[nft.Place]string
+	classes    map[nft.Class]bool
+	generation nft.Generation
+	commits    int
 }
 
 // Commit implements nft.Kernel with the kernel's rules: ENOENT for what is missing, EEXIST for what is there with another
@@ -37,8 +38,8 @@ func (k *Kernel) Commit(_ context.Context, tx nft.Transaction) error {
 	}
 	elements, classes := map[nft.Place]string{}, map[nft.Class]bool{}
 	if !tx.Replace {
-		if k.elements == nil {
-			return fmt.Errorf("no table: %w", unix.ENOENT)
+		if k.elements == nil || k.generation != tx.Generation {
+			return fmt.Errorf("no table of generation %d: %w", tx.Generation, unix.ENOENT)
 		}
 		for p, v := range k.elements {
 			elements[p] = v
@@ -53,7 +54,7 @@ func (k *Kernel) Commit(_ context.Context, tx nft.Transaction) error {
 	if err := change(elements, tx); err != nil {
 		return err
 	}
-	k.elements, k.classes = elements, classes
+	k.elements, k.classes, k.generation = elements, classes, tx.Generation
 	return nil
 }
 

@@ -35,7 +35,7 @@ program, and changes nothing outside its own namespaces and its folder.`,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(cluster.Commands()...)
-	root.AddCommand(demo.Command(), echo.Command(), node.Command())
+	root.AddCommand(demo.Command(), demo.RequestCommand(), echo.Command(), node.Command())
 	root.AddCommand(upstream.Commands()...)
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "varco-lab:", err)

@@ -58,6 +58,7 @@ func (s services) plan() []check {
 		{"ClusterIP", "http", cluster, 80, []string{fromPod, fromNode, fromItself}},
 		{"ClusterIP", "tcp", cluster, 7000, []string{fromPod, fromNode}},
 		{"ClusterIP", "udp", cluster, 7000, []string{fromPod, fromNode}},
+		{"ClusterIP", "sctp", cluster, 7001, []string{fromPod, fromNode}},
 		{"NodePort", "http", s.node, web, []string{fromPod, fromNode, fromClient}},
 		{"NodePort", "udp", s.node, udp, []string{fromClient}},
 		{"load balancer", "http", ingress(s.lb), 80, []string{fromPod, fromNode, fromClient}},
@@ -119,42 +120,40 @@ func nodePort(s *corev1.Service, name string) uint16 {
 // sources are the places to send from, by name.
 type sources map[string]load.DialFunc
 
-// Requests of each row of the table. With 60 the chance that one of three pods has none is one in ten thousand million.
-// Refusals are few and slow, because Linux sends one client six ICMP errors at once and then one a second
-// (net.ipv4.icmp_ratelimit): of more, some would wait for their second try.
-const (
-	servedRequests  = 60
-	refusedRequests = 3
-	refusedRate     = 1 // a second
-)
+// servedRequests is how many requests each row of the table stands for. The chance that one of three pods has none of them
+// is one in ten thousand million.
+const servedRequests = 60
 
 // run sends the requests of a check.
 func (s sources) run(ctx context.Context, c check) (*load.Report, error) {
-	cfg := load.Config{
+	return load.Run(ctx, load.Config{
 		URL: c.url(), Dial: s[c.from], Requests: servedRequests, Concurrency: 4, Timeout: 2 * time.Second,
-	}
-	if c.refused {
-		cfg.Requests, cfg.Concurrency, cfg.Rate = refusedRequests, 1, refusedRate
-	}
-	return load.Run(ctx, cfg)
+	})
 }
 
-// awaitTimeout is how long an address may take to answer. A Service that was just made is known to each node a moment
-// later.
+// awaitTimeout is how long an address may take to answer by all pods. A Service that was just made, and a pod that just
+// became ready, are known to each node a moment later.
 const awaitTimeout = 20 * time.Second
 
-// await asks until the answer is the expected one, and tells whether it came to that.
-func (s sources) await(ctx context.Context, c check) (bool, error) {
+// await asks until each of the pods has answered, or the refusal that must come has, and tells whether it came to that.
+func (s sources) await(ctx context.Context, c check, pods int) (bool, error) {
 	cfg := load.Config{URL: c.url(), Dial: s[c.from], Requests: 1, Timeout: 2 * time.Second}
+	seen := load.NewReport()
 	for end := time.Now().Add(awaitTimeout); time.Now().Before(end); {
 		r, err := load.Run(ctx, cfg)
 		if err != nil {
 			return false, err
 		}
-		if r.Requests == 1 && unexpected(c, r) == 0 {
+		seen.Add(r)
+		fine := r.Requests == 1 && unexpected(c, r) == 0
+		if fine && (c.refused || len(seen.ByPod) == pods) {
 			return true, nil
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
+		wait := 10 * time.Millisecond
+		if !fine {
+			wait = 100 * time.Millisecond
+		}
+		if err := pause(ctx, wait); err != nil {
 			return false, err
 		}
 	}

@@ -225,7 +225,7 @@ func (d *demo) awaitAll(ctx context.Context) (string, error) {
 	g.SetLimit(8)
 	for _, c := range plan {
 		g.Go(func() error {
-			ok, err := d.sources.await(ctx, c)
+			ok, err := d.sources.await(ctx, c, pods)
 			if !ok {
 				missing.Add(1)
 			}

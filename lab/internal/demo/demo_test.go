@@ -121,23 +121,34 @@ own pod  no endpoints  10.96.0.1:80  http      10        10      -
 	}
 }
 
-func TestAwaitAsksUntilAnswered(t *testing.T) {
-	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+func TestAwaitAsksUntilAllPodsAnswered(t *testing.T) {
+	var answers atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		// Pod b joins after four answers.
+		pod := "a"
+		if answers.Add(1) > 4 {
+			pod = "b"
+		}
+		w.Header().Set("X-Pod", pod)
+	}))
 	defer s.Close()
-	var n atomic.Int64
+	var dials atomic.Int64
 	src := sources{fromPod: func(ctx context.Context, network, address string) (net.Conn, error) {
-		if n.Add(1) < 4 {
+		if dials.Add(1) < 4 {
 			return nil, errors.New("not yet")
 		}
 		return new(net.Dialer).DialContext(ctx, network, address)
 	}}
 	to := netip.MustParseAddrPort(strings.TrimPrefix(s.URL, "http://"))
-	if ok, err := src.await(t.Context(), check{from: fromPod, to: to, protocol: "http"}); !ok || err != nil {
+	if ok, err := src.await(t.Context(), check{from: fromPod, to: to, protocol: "http"}, 2); !ok || err != nil {
 		t.Error(ok, err)
+	}
+	if n := answers.Load(); n != 5 {
+		t.Errorf("done after %d answers, want 5", n)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if ok, err := src.await(ctx, check{from: fromPod, to: to, protocol: "http", refused: true}); ok || err == nil {
+	if ok, err := src.await(ctx, check{from: fromPod, to: to, protocol: "http", refused: true}, 2); ok || err == nil {
 		t.Error("an answer was taken for a refusal")
 	}
 }

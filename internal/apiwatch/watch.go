@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,6 +24,9 @@ import (
 // labelServiceProxyName marks Services that another proxy serves (well-known label).
 const labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
 
+// shutdownTimeout bounds the wait for informers at the end.
+const shutdownTimeout = time.Second
+
 // slowSync is how long the first listing may take before the log says so, again and again.
 const slowSync = 10 * time.Second
 
@@ -39,6 +43,9 @@ type Config struct {
 type Watcher struct {
 	config Config
 	synced chan struct{}
+
+	mu  sync.Mutex // guards err
+	err error      // the last one of a list or watch
 }
 
 // New returns a watcher that does nothing before Run.
@@ -55,18 +62,34 @@ func (w *Watcher) Run(ctx context.Context) error {
 	}
 	for _, f := range factories {
 		f.StartWithContext(ctx)
-		defer f.Shutdown()
 	}
+	defer shutdown(factories)
 	for !w.waitFor(ctx, handlers) {
 		if ctx.Err() != nil {
 			return nil
 		}
-		w.config.Log.Warn("still waiting for the API server to list Services, EndpointSlices and this node")
+		w.config.Log.Warn("still waiting for the API server to list Services, EndpointSlices and this node", "error", w.lastError())
 	}
 	close(w.synced)
 	w.config.Log.Info("knows all Services and EndpointSlices")
 	<-ctx.Done()
 	return nil
+}
+
+// shutdown waits for the informers to end, but not for long: one that waits to try a dead API server again sleeps on for
+// up to half a minute, and does nothing any more.
+func shutdown(factories []informers.SharedInformerFactory) {
+	ended := make(chan struct{})
+	go func() {
+		for _, f := range factories {
+			f.Shutdown()
+		}
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(shutdownTimeout):
+	}
 }
 
 func (w *Watcher) waitFor(ctx context.Context, handlers []cache.InformerSynced) bool {
@@ -90,6 +113,7 @@ func (w *Watcher) subscribe() ([]informers.SharedInformerFactory, []cache.Inform
 	var errs []error
 	add := func(i cache.SharedIndexInformer, h cache.ResourceEventHandler) {
 		r, err := i.AddEventHandler(h)
+		err = errors.Join(err, i.SetWatchErrorHandlerWithContext(w.remember))
 		if err != nil {
 			errs = append(errs, fmt.Errorf("watch the API server: %w", err))
 			return
@@ -100,6 +124,20 @@ func (w *Watcher) subscribe() ([]informers.SharedInformerFactory, []cache.Inform
 	add(slices.Discovery().V1().EndpointSlices().Informer(), handle(w.setSlice, w.deleteSlice))
 	add(nodes.Core().V1().Nodes().Informer(), handle(w.setNode, func(*corev1.Node) {}))
 	return []informers.SharedInformerFactory{services, slices, nodes}, synced, errors.Join(errs...)
+}
+
+// remember keeps the error for the log line that says what is waited for, and hands it on.
+func (w *Watcher) remember(ctx context.Context, r *cache.Reflector, err error) {
+	w.mu.Lock()
+	w.err = err
+	w.mu.Unlock()
+	cache.DefaultWatchErrorHandler(ctx, r, err)
+}
+
+func (w *Watcher) lastError() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
 }
 
 func (w *Watcher) factory(options func(*metav1.ListOptions)) informers.SharedInformerFactory {

@@ -11,6 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Bounds of what the kernel may have to tell before it is read.
+const (
+	addrQueue  = 64      // updates
+	addrBuffer = 1 << 20 // bytes
+)
+
 // LocalAddrs returns the addresses of all interfaces of this machine, sorted, but the loopback ones.
 func LocalAddrs() ([]netip.Addr, error) {
 	list, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
@@ -31,9 +37,12 @@ func LocalAddrs() ([]netip.Addr, error) {
 }
 
 // WatchAddrs calls changed with LocalAddrs now and whenever they change, one call at a time, until the context ends;
-// then it returns nil.
+// then it returns nil. An error ends it, say that the kernel had more to tell than there was room for; it may be called
+// again.
 func WatchAddrs(ctx context.Context, changed func([]netip.Addr)) error {
-	updates := make(chan netlink.AddrUpdate, 64)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	updates := make(chan netlink.AddrUpdate, addrQueue)
 	failed := make(chan error, 1)
 	report := func(err error) {
 		select {
@@ -41,7 +50,8 @@ func WatchAddrs(ctx context.Context, changed func([]netip.Addr)) error {
 		default:
 		}
 	}
-	if err := netlink.AddrSubscribeWithOptions(updates, ctx.Done(), netlink.AddrSubscribeOptions{ErrorCallback: report}); err != nil {
+	options := netlink.AddrSubscribeOptions{ErrorCallback: report, ReceiveBufferSize: addrBuffer}
+	if err := netlink.AddrSubscribeWithOptions(updates, ctx.Done(), options); err != nil {
 		return fmt.Errorf("watch addresses: %w", err)
 	}
 	for {
@@ -62,11 +72,11 @@ func waitAddrs(ctx context.Context, updates <-chan netlink.AddrUpdate, failed <-
 	case <-ctx.Done():
 		return nil
 	case err := <-failed:
-		if ctx.Err() != nil {
-			return nil
-		}
 		return fmt.Errorf("watch addresses: %w", err)
-	case <-updates:
+	case _, ok := <-updates:
+		if !ok { // the error that ended it is reported before
+			return <-failed
+		}
 	}
 	for len(updates) > 0 {
 		<-updates

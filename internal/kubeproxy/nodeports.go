@@ -3,9 +3,11 @@ package kubeproxy
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"varco.dev/internal/kernel"
 	"varco.dev/internal/service"
@@ -71,9 +73,13 @@ func (n NodePortAddresses) contains(a netip.Addr) bool {
 	return !named
 }
 
+// addrsRetry is the pause before the machine's addresses are watched again after an error.
+const addrsRetry = time.Second
+
 // nodePorts follows the addresses of the node and of the machine, and tells the chosen ones when they change.
 type nodePorts struct {
 	choice NodePortAddresses
+	log    *slog.Logger
 	update func([]netip.Addr)
 
 	mu    sync.Mutex // guards the fields below
@@ -92,7 +98,20 @@ func (n *nodePorts) readLocal() error {
 }
 
 // run follows the machine's addresses until the context ends.
-func (n *nodePorts) run(ctx context.Context) error { return kernel.WatchAddrs(ctx, n.setLocal) }
+func (n *nodePorts) run(ctx context.Context) error {
+	for {
+		err := kernel.WatchAddrs(ctx, n.setLocal)
+		if ctx.Err() != nil {
+			return nil
+		}
+		n.log.Warn("lost sight of this machine's addresses, looking again", "after", addrsRetry, "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(addrsRetry):
+		}
+	}
+}
 
 func (n *nodePorts) setLocal(addrs []netip.Addr) { n.change(func() { n.local = addrs }) }
 

@@ -42,7 +42,7 @@ type Proxy struct {
 // New returns a proxy that does nothing before Run.
 func New(c Config) *Proxy {
 	p := &Proxy{config: c, metrics: newMetrics()}
-	p.ports = &nodePorts{choice: c.NodePorts, update: p.setNodeAddrs}
+	p.ports = &nodePorts{choice: c.NodePorts, log: c.Log, update: p.setNodeAddrs}
 	p.watcher = apiwatch.New(apiwatch.Config{
 		Client:   c.Client,
 		NodeName: c.NodeName,
@@ -102,7 +102,8 @@ func (p *Proxy) alive() error {
 	if !h.Stuck(time.Now()) {
 		return nil
 	}
-	return fmt.Errorf("a change waits since %s to be applied: %w", h.PendingFrom.Format(time.RFC3339), h.Err)
+	waits := fmt.Errorf("a change waits since %s to be applied", h.PendingFrom.Format(time.RFC3339))
+	return errors.Join(waits, h.Err)
 }
 
 // ready fails until all Services were applied once.

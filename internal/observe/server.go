@@ -8,11 +8,16 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"golang.org/x/net/netutil"
 )
 
 // Bounds of the HTTP servers for health and metrics.
 const (
 	headerTimeout   = 5 * time.Second
+	answerTimeout   = 30 * time.Second
+	idleTimeout     = 30 * time.Second
+	maxConnections  = 256
 	maxHeaderBytes  = 16 << 10
 	shutdownTimeout = 2 * time.Second
 	bindRetry       = 5 * time.Second
@@ -43,7 +48,11 @@ func Serve(ctx context.Context, address string, handler http.Handler) error {
 	if err != nil {
 		return fmt.Errorf("serve HTTP on %s: %w", address, err)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeaderBytes}
+	listener = netutil.LimitListener(listener, maxConnections)
+	server := &http.Server{
+		Handler: handler, MaxHeaderBytes: maxHeaderBytes,
+		ReadHeaderTimeout: headerTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout,
+	}
 	stop := context.AfterFunc(ctx, func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 		defer cancel()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,7 +37,7 @@ type Config struct {
 	Plane  DataPlane       // required
 	Start  <-chan struct{} // required: closed once the table knows all objects; nothing is applied before
 	Log    *slog.Logger    // required
-	Report func(Result)    // optional: called after each attempt; must not block
+	Report func(Result)    // optional: called after each attempt to apply something; must not block
 }
 
 // Result of one attempt to apply.
@@ -51,16 +52,17 @@ type Loop struct {
 	config Config
 	wake   chan struct{} // capacity 1: changes are in the table
 
-	mu     sync.Mutex // guards the fields below
-	table  *service.Table
-	health Health
+	mu      sync.Mutex // guards the fields below
+	table   *service.Table
+	health  Health
+	started bool
 }
 
 // Health of the loop at one time.
 type Health struct {
 	Synced      bool      // the whole state was applied at least once
 	LastSuccess time.Time // zero: never
-	PendingFrom time.Time // since when a change waits to be applied; zero: none does
+	PendingFrom time.Time // since when a change waits to be applied, once Start was closed; zero: none does
 	Err         error     // of the last attempt
 }
 
@@ -81,7 +83,7 @@ func New(c Config) *Loop {
 func (l *Loop) Update(fn func(*service.Table)) {
 	l.mu.Lock()
 	fn(l.table)
-	if l.health.PendingFrom.IsZero() {
+	if l.started && l.health.PendingFrom.IsZero() {
 		l.health.PendingFrom = time.Now()
 	}
 	l.mu.Unlock()
@@ -105,6 +107,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		return nil
 	case <-l.config.Start:
 	}
+	l.start()
 	resync := time.NewTicker(DefaultResync)
 	defer resync.Stop()
 	full, retry := true, DefaultMinRetry
@@ -129,6 +132,13 @@ func (l *Loop) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// start begins to count how long changes wait: before, it is the API server that is waited for.
+func (l *Loop) start() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.started, l.health.PendingFrom = true, time.Now()
 }
 
 // wait returns true when there is something to apply. After a failure that is when again fires: what changes meanwhile
@@ -180,12 +190,14 @@ func (l *Loop) apply(ctx context.Context, full bool) error {
 	l.mu.Unlock()
 	l.reportLosses(changes)
 
+	if !full && changes.Empty() {
+		return nil
+	}
 	start := time.Now()
 	var err error
-	switch {
-	case full:
+	if full {
 		err = l.config.Plane.Replace(ctx, all)
-	case !changes.Empty():
+	} else {
 		err = l.config.Plane.Update(ctx, changes)
 	}
 	l.config.Report(Result{Full: full, Took: time.Since(start), Err: err})
@@ -207,15 +219,18 @@ func (l *Loop) finish(since time.Time, err error) {
 	l.health.PendingFrom = since
 }
 
-// reportLosses tells the administrator about Services that do not get an address they ask for.
+// reportLosses tells the administrator about Services that do not get an address they ask for, when that begins.
 func (l *Loop) reportLosses(c service.Changes) {
 	for _, change := range c.Ports {
 		if change.New == nil {
 			continue
 		}
 		for _, loss := range change.New.Lost {
-			l.config.Log.Warn("address is claimed by two Services, the first has it",
-				"service", change.New.Key.Service, "address", loss.Frontend.Addr, "kind", loss.Frontend.Kind, "first", loss.Winner.Service)
+			if change.Old != nil && slices.Contains(change.Old.Lost, loss) {
+				continue
+			}
+			l.config.Log.Warn("address is claimed by two Services and served for the other one", "service", change.New.Key.Service,
+				"address", loss.Frontend.Addr, "kind", loss.Frontend.Kind, "other", loss.Winner.Service)
 		}
 	}
 }

@@ -93,8 +93,11 @@ func TestLoopAppliesWholeStateOnceThenChanges(t *testing.T) {
 	p := &plane{}
 	run(t, p, func(l *reconcile.Loop, start chan struct{}, _ chan error) {
 		add(l, "1", "2")
-		pass(time.Minute)
+		pass(time.Hour)
 		expect(t, p, "")
+		if h := l.Health(); h.Stuck(time.Now()) {
+			t.Errorf("stuck while the API server is waited for: %+v", h)
+		}
 		close(start)
 		expect(t, p, "replace 2 ports")
 		pass(reconcile.DefaultMaxWait)

@@ -10,10 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
 	"varco.dev/internal/apiwatch"
 	"varco.dev/internal/service"
@@ -146,5 +148,36 @@ func TestWatcherFollowsObjects(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("Run returned %v at the end of its context", err)
+	}
+}
+
+// TestWatcherAsksForWhatIsItsOwn looks at the selectors of lists: Services and slices of other proxies, headless ones and
+// other nodes are left to the server to leave out.
+func TestWatcherAsksForWhatIsItsOwn(t *testing.T) {
+	client := fake.NewClientset()
+	s := &sink{table: service.NewTable("node-1"), changed: make(chan struct{}, 1)}
+	w := apiwatch.New(apiwatch.Config{
+		Client: client, NodeName: "node-1", Update: s.update, Node: s.setNode, Log: slog.New(slog.DiscardHandler),
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	<-w.Synced()
+	cancel()
+	<-ended
+	got := map[string]string{}
+	for _, a := range client.Actions() {
+		if l, ok := a.(clienttesting.ListAction); ok {
+			r := l.GetListRestrictions()
+			got[a.GetResource().Resource] = r.Labels.String() + " " + r.Fields.String()
+		}
+	}
+	want := map[string]string{
+		"services":       "!service.kubernetes.io/service-proxy-name spec.clusterIP!=None",
+		"endpointslices": "!service.kubernetes.io/headless ",
+		"nodes":          " metadata.name=node-1",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }

@@ -27,7 +27,7 @@ func LocalAddrs() ([]netip.Addr, error) {
 	var out []netip.Addr
 	for _, a := range list {
 		if ip, ok := netip.AddrFromSlice(a.IP); ok && a.Flags&unix.IFA_F_TENTATIVE == 0 {
-			if ip = ip.Unmap(); !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
+			if ip = ip.Unmap(); !ip.IsLoopback() {
 				out = append(out, ip)
 			}
 		}

@@ -3,9 +3,11 @@ package kubeproxy_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/tools/txtar"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -103,6 +105,14 @@ func (s *stage) node(i int, pods []string) {
 	}
 }
 
+// listen starts an echo server on a host.
+func (s *stage) listen(host string, port uint16) {
+	s.t.Helper()
+	echo, err := nettest.StartEcho(s.hosts.Namespaces[host], host, port)
+	s.must(err)
+	s.t.Cleanup(func() { echo.Close() })
+}
+
 // plane returns a data plane for a node.
 func (s *stage) plane(node string, c nft.Config) *nft.Plane {
 	c.Families = []service.Family{service.IPv4, service.IPv6}
@@ -148,7 +158,8 @@ func rows(from string, to [2]string, want nettest.Verdict) (out []nettest.Row) {
 
 func TestPackets(t *testing.T) {
 	s := newStage(t)
-	pods := []netip.Prefix{nettest.PodNet.V4, nettest.PodNet.V6}
+	// Of each family the first network counts, as upstream.
+	pods := []netip.Prefix{nettest.PodNet.V4, nettest.PodNet.V6, netip.MustParsePrefix("192.0.2.0/24")}
 	s.serve("services.txtar", nft.Config{ClusterCIDRs: pods})
 
 	web := [2]string{"10.96.0.20:80", "[fd00:96::20]:80"}
@@ -188,7 +199,84 @@ func TestPackets(t *testing.T) {
 	add("client", [2]string{"198.51.100.30:80", "[2001:db8:51::30]:80"}, nettest.Verdict{Reject: true})
 	add("client", [2]string{"10.240.0.12:30090", "[fd00:240::c]:30090"}, nettest.Verdict{Reject: true})
 	add("node-1", [2]string{"10.240.0.11:30090", "[fd00:240::b]:30090"}, nettest.Verdict{Reject: true})
+	// Something else listens on the node at the numbers of two NodePorts. Connections to a NodePort without endpoints do not
+	// reach it, those to an address that serves no NodePorts do, and those that only pass the node go on.
+	for _, port := range []uint16{30080, 30090} {
+		s.listen("node-1", port)
+	}
+	add("client", [2]string{"10.240.0.11:30090", "[fd00:240::b]:30090"}, nettest.Verdict{Reject: true})
+	add("pod-1a", [2]string{"10.244.1.1:30080", "[fd00:244:0:1::1]:30080"}, one("node-1", "pod-1a"))
+	s.listen("pod-2a", 30080)
+	add("pod-1a", [2]string{"10.244.2.2:30080", "[fd00:244:0:2::2]:30080"}, one("pod-2a", "pod-1a"))
 	nettest.RunTable(t, s.hosts, table)
+}
+
+// TestConnectionsOutliveRejection keeps connections open while what they go to becomes a frontend without endpoints: one
+// through a Service, one straight to the node at an address that a Service then claims. Only new ones are refused.
+func TestConnectionsOutliveRejection(t *testing.T) {
+	s := newStage(t)
+	through, straight := netip.MustParseAddrPort("10.96.0.99:80"), netip.MustParseAddrPort("10.240.0.11:9000")
+	port := func(frontends []service.Frontend, backends ...service.Backend) *service.Port {
+		key := service.Key{Service: service.Name{Namespace: "test", Name: "long"}, Protocol: service.TCP, Family: service.IPv4}
+		return &service.Port{Key: key, Frontends: frontends, Backends: backends}
+	}
+	frontends := []service.Frontend{{Kind: service.ClusterIP, Addr: through}, {Kind: service.ExternalIP, Addr: straight}}
+	before := port(frontends[:1], service.Backend{Addr: netip.MustParseAddrPort("10.244.1.2:9000")})
+	plane := s.plane("node-1", nft.Config{})
+	s.must(plane.Replace(t.Context(), service.Changes{Ports: []service.Change{{New: before}}}))
+
+	alive := []func(){s.connect("pod-1b", "pod-1a", through), s.connect("client", "node-1", straight)}
+	s.must(plane.Update(t.Context(), service.Changes{Ports: []service.Change{{Old: before, New: port(frontends)}}}))
+	for _, still := range alive {
+		still()
+	}
+	rejected := nettest.Verdict{Reject: true}
+	nettest.RunTable(t, s.hosts, []nettest.Row{
+		{From: "pod-1b", To: through, Protocol: "tcp", Want: rejected},
+		{From: "client", To: straight, Protocol: "tcp", Want: rejected},
+	})
+}
+
+// connect opens a connection to an echo of lines at port 9000 of a host. The function returned checks that it answers.
+func (s *stage) connect(from, host string, to netip.AddrPort) (still func()) {
+	s.t.Helper()
+	l, err := s.hosts.Namespaces[host].Listen("tcp", "[::]:9000")
+	s.must(err)
+	s.t.Cleanup(func() { l.Close() })
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			io.Copy(c, c)
+		}
+	}()
+	c, err := s.hosts.Namespaces[from].DialContext(s.t.Context(), "tcp", to.String())
+	s.must(err)
+	s.t.Cleanup(func() { c.Close() })
+	s.must(c.SetDeadline(time.Now().Add(10 * time.Second)))
+	still = func() {
+		s.t.Helper()
+		_, err := io.WriteString(c, "hello")
+		s.must(err)
+		_, err = io.ReadFull(c, make([]byte, 5))
+		s.must(err)
+	}
+	still()
+	return still
+}
+
+// TestMarkIsCleared looks at the marks of packets that leave the node masqueraded: the bit that asked for it must be gone,
+// and all others as they were, because routing and other tables may read them.
+func TestMarkIsCleared(t *testing.T) {
+	s := newStage(t)
+	s.serve("services.txtar", nft.Config{})
+	const other = 0x10
+	seen := s.countMarks("node-1", other, other, other|masqueradeBit)
+	nettest.RunTable(t, s.hosts, []nettest.Row{{
+		From: "client", To: netip.MustParseAddrPort("10.240.0.11:30080"), Protocol: "udp",
+		Want: nettest.Verdict{Backends: []string{"pod-1a", "pod-1b", "pod-2a"}, Source: "node-1"},
+	}})
+	if clear, set := seen(); clear == 0 || set != 0 {
+		t.Errorf("of the packets to backends %d left with the mark cleared, %d with it set", clear, set)
+	}
 }
 
 func TestPacketsMasqueradeAll(t *testing.T) {

@@ -1,0 +1,169 @@
+package kubeproxy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
+
+	"varco.dev/internal/kubeproxy"
+	"varco.dev/internal/kubeproxy/nft"
+	"varco.dev/internal/kubeproxy/nft/nfttest"
+)
+
+// runProxy runs a proxy for node-1 and returns its health and metrics addresses, and what ends it.
+func runProxy(t *testing.T, client *fake.Clientset, kernel *nfttest.Kernel, ports kubeproxy.NodePortAddresses) (health, metrics string, stop func() error) {
+	t.Helper()
+	health, metrics = freePort(t), freePort(t)
+	p := kubeproxy.New(kubeproxy.Config{
+		Client: client, NodeName: "node-1", Plane: nft.New(kernel), NodePorts: ports,
+		Check:         func(context.Context) error { return nil },
+		HealthAddress: health, MetricsAddress: metrics, Log: slog.New(slog.DiscardHandler),
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	stop = func() error {
+		cancel()
+		select {
+		case err := <-ended:
+			return err
+		case <-time.After(5 * time.Second):
+			return errors.New("does not end")
+		}
+	}
+	return health, metrics, stop
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// await asks until the answer has the code, and returns its body.
+func await(t *testing.T, url string, code int) string {
+	t.Helper()
+	got := ""
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) { // between two questions
+		resp, err := http.Get(url)
+		if err != nil {
+			got = err.Error()
+			continue
+		}
+		b, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode == code {
+			return string(b)
+		}
+		got = fmt.Sprintf("%d %s", resp.StatusCode, b)
+	}
+	t.Fatalf("%s: got %s, want code %d", url, got, code)
+	return ""
+}
+
+// TestProxyAnswersForItself looks from outside at a proxy whose API server does not answer at first.
+func TestProxyAnswersForItself(t *testing.T) {
+	client := fake.NewClientset(&corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "x", Name: "a"},
+		Spec:       corev1.ServiceSpec{ClusterIP: "10.96.0.1", Ports: []corev1.ServicePort{{Port: 80}}},
+	})
+	answer := make(chan struct{})
+	client.PrependReactor("list", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
+		select {
+		case <-answer:
+			return false, nil, nil
+		default:
+			return true, nil, errors.New("no API server")
+		}
+	})
+	kernel := &nfttest.Kernel{}
+	health, metrics, stop := runProxy(t, client, kernel, kubeproxy.NodePortAddresses{})
+	await(t, "http://"+health+"/healthz", 200)
+	await(t, "http://"+health+"/livez", 200)
+	if body := await(t, "http://"+health+"/readyz", 503); !strings.Contains(body, "not all Services are applied yet") {
+		t.Errorf("not ready: %q", body)
+	}
+	if kernel.Commits() != 0 {
+		t.Error("the kernel was changed before the API server had answered")
+	}
+	close(answer)
+	await(t, "http://"+health+"/readyz", 200)
+	if dump := kernel.Dump(); !strings.Contains(dump, "ip services 10.96.0.1 . tcp . 80") {
+		t.Errorf("the kernel has\n%s", dump)
+	}
+	text := await(t, "http://"+metrics+"/metrics", 200)
+	for _, want := range []string{
+		`kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"} 1`,
+		`kubeproxy_sync_proxy_rules_nftables_sync_failures_total{ip_family="IPv6"} 0`,
+		`kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv4"}`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if kernel.Dump() == "" {
+		t.Error("the rules are gone after the end")
+	}
+}
+
+// TestProxyKnowsLocalAddressesAtFirstCommit: a NodePort that was served before a restart must not be cut off by it.
+func TestProxyKnowsLocalAddressesAtFirstCommit(t *testing.T) {
+	ports, err := kubeproxy.ParseNodePortAddresses([]string{"all"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := make(chan bool, 1)
+	kernel := &nfttest.Kernel{Fail: func(tx nft.Transaction) error {
+		has := false
+		for _, e := range tx.Add {
+			has = has || e.Set == nft.NodeAddrs
+		}
+		select {
+		case first <- has:
+		default:
+		}
+		return nil
+	}}
+	_, _, stop := runProxy(t, fake.NewClientset(), kernel, ports)
+	if !<-first {
+		t.Error("the first commit has no address that serves NodePorts")
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestProxyEndsWithoutNFTables is what a user with an old kernel sees: an end at once, before anything is asked of the API.
+func TestProxyEndsWithoutNFTables(t *testing.T) {
+	client := fake.NewClientset()
+	p := kubeproxy.New(kubeproxy.Config{
+		Client: client, NodeName: "node-1", Plane: nft.New(&nfttest.Kernel{}), Log: slog.New(slog.DiscardHandler),
+		Check: func(context.Context) error { return errors.ErrUnsupported },
+	})
+	if err := p.Run(t.Context()); !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "nftables") {
+		t.Errorf("got %v", err)
+	}
+	if len(client.Actions()) > 0 {
+		t.Errorf("asked the API: %v", client.Actions())
+	}
+}

@@ -76,7 +76,7 @@ func TestProcess(t *testing.T) {
 
 // askUntilUp asks again while the process has not opened its sockets yet.
 func askUntilUp(from *nettest.Namespace, network, to, message string) (got string, err error) {
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) { // between two tries
 		if got, err = ask(from, network, to, message); err == nil {
 			return got, nil
 		}

@@ -33,7 +33,7 @@ func untilDraining(t *testing.T, url string) {
 		if resp, _ := get(t, c, url); resp.Close {
 			return
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(time.Millisecond) // between two questions
 	}
 	t.Fatal("the server does not drain")
 }

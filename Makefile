@@ -9,6 +9,8 @@ RACE = $(if $(COMPILER),CGO_ENABLED=1 CC=$(COMPILER) $(GO_TEST) -race,$(GO_TEST)
 LAB_LIST = go list -f '{{.ImportPath}} {{.Deps}}'
 LIGHT = sed '/ k8s.io.kubernetes/d; s/ .*//; s/[.]test$$//'
 HEAVY = sed '/ k8s.io.kubernetes/!d; s/ .*//; s/[.]test$$//'
+K8S = $(shell sed -n 's|.*k8s.io/kubernetes v||p' lab/go.mod)
+LAB_LINK = -s -w $(foreach v,gitVersion=v$(K8S) gitMajor=1 gitMinor=$(word 2,$(subst ., ,$(K8S))),-X k8s.io/component-base/version.$(v))
 TESTS = grep '^[^ ]*[.]test '
 
 help: ## list the targets
@@ -16,7 +18,7 @@ help: ## list the targets
 
 build: ## build bin/varco and bin/varco-lab, both static
 	go build -o bin/varco ./cmd/varco
-	cd lab && go build -o ../bin/varco-lab .
+	cd lab && go build -ldflags '$(LAB_LINK)' -o ../bin/varco-lab .
 
 demo: build ## run the lab with a Service under load; ARGS=--once ends it (needs root)
 	bin/varco-lab demo --varco bin/varco $(ARGS)

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
@@ -102,12 +103,10 @@ func slice(name, owner string, ips ...string) *discoveryv1.EndpointSlice {
 	return s
 }
 
-func TestWatcherFollowsObjects(t *testing.T) {
-	client := fake.NewClientset(svc("a", "10.96.0.1"), slice("a-1", "a", "10.244.0.1"), &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: "node-1"},
-		Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.240.0.11"}}},
-	})
-	s := &sink{table: service.NewTable("node-1"), changed: make(chan struct{}, 1)}
+// watch runs a watcher until it knows all objects. The function returned ends it.
+func watch(t *testing.T, client kubernetes.Interface) (s *sink, end func()) {
+	t.Helper()
+	s = &sink{table: service.NewTable("node-1"), changed: make(chan struct{}, 1)}
 	w := apiwatch.New(apiwatch.Config{
 		Client: client, NodeName: "node-1", Update: s.update, Node: s.setNode, Log: slog.New(slog.DiscardHandler),
 	})
@@ -115,6 +114,20 @@ func TestWatcherFollowsObjects(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
 	<-w.Synced()
+	return s, func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run returned %v at the end of its context", err)
+		}
+	}
+}
+
+func TestWatcherFollowsObjects(t *testing.T) {
+	client := fake.NewClientset(svc("a", "10.96.0.1"), slice("a-1", "a", "10.244.0.1"), &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "node-1"},
+		Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.240.0.11"}}},
+	})
+	s, end := watch(t, client)
 	// All that was there at the start is in the table by then.
 	if got := s.describe(); got != "a→10.244.0.1:8080" {
 		t.Errorf("once synced: got %q", got)
@@ -130,41 +143,30 @@ func TestWatcherFollowsObjects(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	do(slices.Create(ctx, slice("a-2", "a", "10.244.0.2"), metav1.CreateOptions{}))
+	do(slices.Create(t.Context(), slice("a-2", "a", "10.244.0.2"), metav1.CreateOptions{}))
 	s.wait(t, "a→10.244.0.1:8080,10.244.0.2:8080")
-	do(services.Create(ctx, svc("b", "10.96.0.2"), metav1.CreateOptions{}))
+	do(services.Create(t.Context(), svc("b", "10.96.0.2"), metav1.CreateOptions{}))
 	s.wait(t, "a→10.244.0.1:8080,10.244.0.2:8080 b→")
-	do(slices.Update(ctx, slice("a-2", "b", "10.244.0.2"), metav1.UpdateOptions{})) // the slice changes hands
+	do(slices.Update(t.Context(), slice("a-2", "b", "10.244.0.2"), metav1.UpdateOptions{})) // the slice changes hands
 	s.wait(t, "a→10.244.0.1:8080 b→10.244.0.2:8080")
 	alias := svc("a", "10.96.0.1")
 	alias.Spec.Type = corev1.ServiceTypeExternalName
-	do(services.Update(ctx, alias, metav1.UpdateOptions{}))
+	do(services.Update(t.Context(), alias, metav1.UpdateOptions{}))
 	s.wait(t, "b→10.244.0.2:8080")
-	do(nil, slices.Delete(ctx, "a-2", metav1.DeleteOptions{}))
+	do(nil, slices.Delete(t.Context(), "a-2", metav1.DeleteOptions{}))
 	s.wait(t, "b→")
-	do(nil, services.Delete(ctx, "b", metav1.DeleteOptions{}))
+	do(nil, services.Delete(t.Context(), "b", metav1.DeleteOptions{}))
 	s.wait(t, "")
 
-	cancel()
-	if err := <-ended; err != nil {
-		t.Errorf("Run returned %v at the end of its context", err)
-	}
+	end()
 }
 
 // TestWatcherAsksForWhatIsItsOwn looks at the selectors of lists: Services and slices of other proxies, headless ones and
 // other nodes are left to the server to leave out.
 func TestWatcherAsksForWhatIsItsOwn(t *testing.T) {
 	client := fake.NewClientset()
-	s := &sink{table: service.NewTable("node-1"), changed: make(chan struct{}, 1)}
-	w := apiwatch.New(apiwatch.Config{
-		Client: client, NodeName: "node-1", Update: s.update, Node: s.setNode, Log: slog.New(slog.DiscardHandler),
-	})
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- w.Run(ctx) }()
-	<-w.Synced()
-	cancel()
-	<-ended
+	_, end := watch(t, client)
+	end()
 	got := map[string]string{}
 	for _, a := range client.Actions() {
 		if l, ok := a.(clienttesting.ListAction); ok {

@@ -33,13 +33,6 @@ type stage struct {
 	hosts nettest.Hosts
 }
 
-// podCIDR is the network of the pods of node number i.
-func podCIDR(i int) nettest.Dual {
-	v4, v6 := nettest.PodNet.V4.Addr().As4(), nettest.PodNet.V6.Addr().As16()
-	v4[2], v6[7] = byte(i), byte(i)
-	return nettest.Dual{V4: netip.PrefixFrom(netip.AddrFrom4(v4), 24), V6: netip.PrefixFrom(netip.AddrFrom16(v6), 64)}
-}
-
 func newStage(t *testing.T) *stage {
 	t.Helper()
 	nettest.NeedRoot(t)
@@ -83,13 +76,13 @@ func (s *stage) node(i int, pods []string) {
 	name := fmt.Sprintf("node-%d", i)
 	node, err := s.world.AddHost(name, 10+i)
 	s.must(err)
-	gateway := podCIDR(i).Host(1)
+	gateway := nettest.PodNetOf(i).Host(1)
 	s.host(name, node, nettest.NodeNet.Host(10+i), gateway)
 	for j, pod := range pods {
 		ns, err := nettest.NewNamespace(pod)
 		s.must(err)
 		s.t.Cleanup(func() { ns.Close() })
-		addrs := podCIDR(i).Host(2 + j)
+		addrs := nettest.PodNetOf(i).Host(2 + j)
 		s.must(nettest.AddPod(node, ns, fmt.Sprintf("pod%d", j), addrs, gateway))
 		s.host(pod, ns, addrs)
 		echo, err := nettest.StartEcho(ns, pod, echoPort)
@@ -98,7 +91,7 @@ func (s *stage) node(i int, pods []string) {
 	}
 	for k := range 2 {
 		if other := k + 1; other != i {
-			for f, p := range podCIDR(other).Prefixes() {
+			for f, p := range nettest.PodNetOf(other).Prefixes() {
 				s.must(node.AddRoute(p, nettest.NodeNet.Host(10 + other).Addrs()[f], ""))
 			}
 		}

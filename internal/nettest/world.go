@@ -46,6 +46,13 @@ func (d Dual) Single() Dual {
 	return Dual{netip.PrefixFrom(d.V4.Addr(), 32), netip.PrefixFrom(d.V6.Addr(), 128)}
 }
 
+// PodNetOf returns the networks of the pods of node number i, 0 to 255: a /24 and a /64 of PodNet.
+func PodNetOf(i int) Dual {
+	v4, v6 := PodNet.V4.Addr().As4(), PodNet.V6.Addr().As16()
+	v4[2], v6[7] = byte(i), byte(i)
+	return Dual{netip.PrefixFrom(netip.AddrFrom4(v4), 24), netip.PrefixFrom(netip.AddrFrom16(v6), 64)}
+}
+
 // World is a network of hosts on one bridge, and a client behind a router that knows nothing of pods:
 //
 //	pod ─ node ─┐

@@ -11,13 +11,6 @@ import (
 	"varco.dev/internal/nettest"
 )
 
-// podCIDR is the pod network of node number i.
-func podCIDR(i int) nettest.Dual {
-	v4, v6 := nettest.PodNet.V4.Addr().As4(), nettest.PodNet.V6.Addr().As16()
-	v4[2], v6[7] = byte(i), byte(i)
-	return nettest.Dual{V4: netip.PrefixFrom(netip.AddrFrom4(v4), 24), V6: netip.PrefixFrom(netip.AddrFrom16(v6), 64)}
-}
-
 func TestWorldReachesAll(t *testing.T) {
 	nettest.NeedRoot(t)
 	w, err := nettest.NewWorld()
@@ -34,7 +27,7 @@ func TestWorldReachesAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { pod.Close() })
-	if err := nettest.AddPod(node, pod, "pod0", podCIDR(1).Host(2), podCIDR(1).Host(1)); err != nil {
+	if err := nettest.AddPod(node, pod, "pod0", nettest.PodNetOf(1).Host(2), nettest.PodNetOf(1).Host(1)); err != nil {
 		t.Fatal(err)
 	}
 
@@ -46,7 +39,7 @@ func TestWorldReachesAll(t *testing.T) {
 			}
 		}
 	}
-	for _, addr := range podCIDR(1).Host(2).Addrs() {
+	for _, addr := range nettest.PodNetOf(1).Host(2).Addrs() {
 		if got := greet(t, pod, node, addr); got != "hello" {
 			t.Errorf("from node to pod %s: got %q", addr, got)
 		}

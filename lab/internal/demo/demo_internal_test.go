@@ -48,6 +48,8 @@ func TestPlan(t *testing.T) {
 		"node ClusterIP tcp://10.96.0.1:7000 refused=false",
 		"pod ClusterIP udp://10.96.0.1:7000 refused=false",
 		"node ClusterIP udp://10.96.0.1:7000 refused=false",
+		"pod ClusterIP sctp://10.96.0.1:7001 refused=false",
+		"node ClusterIP sctp://10.96.0.1:7001 refused=false",
 		"pod NodePort http://10.240.0.11:30080 refused=false",
 		"node NodePort http://10.240.0.11:30080 refused=false",
 		"client NodePort http://10.240.0.11:30080 refused=false",

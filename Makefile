@@ -1,4 +1,4 @@
-# Needs Go, make and git. One set of flags everywhere, so that the build cache serves every target.
+# One set of flags everywhere, so that the build cache serves every target.
 export CGO_ENABLED = 0
 export GOFLAGS = -trimpath
 export VARCO_REQUIRE_ROOT := $(if $(filter 0,$(shell id -u)),1)
@@ -12,7 +12,6 @@ HEAVY = sed '/ k8s.io.kubernetes/!d; s/ .*//; s/[.]test$$//'
 K8S = $(shell sed -n 's|.*k8s.io/kubernetes v||p' lab/go.mod)
 LAB_LINK = -s -w $(foreach v,gitVersion=v$(K8S) gitMajor=1 gitMinor=$(word 2,$(subst ., ,$(K8S))),-X k8s.io/component-base/version.$(v))
 TESTS = grep '^[^ ]*[.]test '
-
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 

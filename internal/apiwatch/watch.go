@@ -27,6 +27,9 @@ const labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
 // shutdownTimeout bounds the wait for informers at the end.
 const shutdownTimeout = time.Second
 
+// askTimeout bounds the question why there is no list yet.
+const askTimeout = 5 * time.Second
+
 // slowSync is how long the first listing may take before the log says so, again and again.
 const slowSync = 10 * time.Second
 
@@ -68,10 +71,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		w.config.Log.Warn("still waiting for the API server to list Services, EndpointSlices and this node", "error", w.lastError())
+		w.config.Log.Warn("still waiting for the API server to list Services, EndpointSlices and this node", "error", w.reason(ctx))
 	}
 	close(w.synced)
-	w.config.Log.Info("knows all Services and EndpointSlices")
 	<-ctx.Done()
 	return nil
 }
@@ -134,10 +136,20 @@ func (w *Watcher) remember(ctx context.Context, r *cache.Reflector, err error) {
 	cache.DefaultWatchErrorHandler(ctx, r, err)
 }
 
-func (w *Watcher) lastError() error {
+// reason says why there is no list yet. client-go keeps a refused connection to itself, so it is asked for.
+func (w *Watcher) reason(ctx context.Context) error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.err
+	err := w.err
+	w.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if err := w.config.Client.Discovery().RESTClient().Get().AbsPath("/version").Do(ctx).Error(); err != nil {
+		return err
+	}
+	return errors.New("it answers, but not with these lists")
 }
 
 func (w *Watcher) factory(options func(*metav1.ListOptions)) informers.SharedInformerFactory {

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"varco.dev/internal/kernel"
@@ -47,7 +50,8 @@ a ready endpoint chosen at random, by nftables rules that this command keeps as
 the API server says: TCP, UDP and SCTP, IPv4 and IPv6. A Service without
 endpoints refuses connections.
 
-When it ends, the rules stay and traffic goes on; --cleanup removes them.
+When it ends, the rules stay and traffic goes on; --cleanup removes them (stop it
+first, or the next change brings them back).
 It needs root (or the capability NET_ADMIN) and Linux 5.13 or later.`,
 		Example: `  # with the credentials of the pod it runs in
   varco kube-proxy --cluster-cidr 10.244.0.0/16
@@ -81,41 +85,55 @@ func (f *kubeProxyFlags) add(cmd *cobra.Command) {
 
 func (f *kubeProxyFlags) run(ctx context.Context) error {
 	log := observe.NewLog(os.Stderr, f.verbosity)
-	cidrs, err := parseCIDRs(f.clusterCIDR)
-	if err != nil {
-		return fmt.Errorf("--cluster-cidr: %w", err)
-	}
-	ports, err := kubeproxy.ParseNodePortAddresses(f.nodePortAddresses)
-	if err != nil {
-		return fmt.Errorf("--nodeport-addresses: %w", err)
-	}
-	nftables := nft.NewNetlink(nft.Config{
-		Families:       kernel.Families(),
-		MasqueradeMark: 1 << masqueradeBit,
-		MasqueradeAll:  f.masqueradeAll,
-		ClusterCIDRs:   cidrs,
-	})
 	if f.cleanup {
-		return nftables.Cleanup(ctx)
+		return nft.NewNetlink(nft.Config{}).Cleanup(ctx)
 	}
-	name, err := f.nodeName()
+	conf, kernelConf, err := f.config()
 	if err != nil {
 		return err
 	}
-	client, err := f.client()
-	if err != nil {
-		return err
+	log = log.With("component", "kube-proxy", "node", conf.NodeName)
+	log.Info("starting", "version", version(), "families", kernelConf.Families, "cluster-cidr", kernelConf.ClusterCIDRs)
+	nftables := nft.NewNetlink(kernelConf)
+	conf.Plane, conf.Check, conf.Log = nft.New(nftables), nftables.Check, log
+	return kubeproxy.New(conf).Run(ctx)
+}
+
+// config checks all flags before anything is done.
+func (f *kubeProxyFlags) config() (c kubeproxy.Config, k nft.Config, err error) {
+	k = nft.Config{Families: kernel.Families(), MasqueradeMark: 1 << masqueradeBit, MasqueradeAll: f.masqueradeAll}
+	if k.ClusterCIDRs, err = parseCIDRs(f.clusterCIDR); err != nil {
+		return c, k, fmt.Errorf("--cluster-cidr: %w", err)
 	}
-	return kubeproxy.New(kubeproxy.Config{
-		Client:         client,
-		NodeName:       name,
-		Plane:          nft.New(nftables),
-		Check:          nftables.Check,
-		NodePorts:      ports,
-		HealthAddress:  f.healthAddress,
-		MetricsAddress: f.metricsAddress,
-		Log:            log.With("component", "kube-proxy", "node", name),
-	}).Run(ctx)
+	if c.NodePorts, err = kubeproxy.ParseNodePortAddresses(f.nodePortAddresses); err != nil {
+		return c, k, fmt.Errorf("--nodeport-addresses: %w", err)
+	}
+	for flag, address := range map[string]string{"healthz": f.healthAddress, "metrics": f.metricsAddress} {
+		if err := checkAddress(address); err != nil {
+			return c, k, fmt.Errorf("--%s-bind-address: %w", flag, err)
+		}
+	}
+	c.HealthAddress, c.MetricsAddress = f.healthAddress, f.metricsAddress
+	if c.NodeName, err = f.nodeName(); err != nil {
+		return c, k, err
+	}
+	c.Client, err = f.client()
+	return c, k, err
+}
+
+// checkAddress refuses what can never be listened at. Empty is allowed: nothing is served then.
+func checkAddress(address string) error {
+	if address == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%q is not an address and port such as 0.0.0.0:10256", address)
+	}
+	return nil
 }
 
 // nodeName is formed as kubelet forms the name of its Node.
@@ -133,8 +151,15 @@ func (f *kubeProxyFlags) nodeName() (string, error) {
 	return name, nil
 }
 
+func (f *kubeProxyFlags) restConfig() (*rest.Config, error) {
+	if f.kubeconfig == "" && f.master == "" {
+		return rest.InClusterConfig()
+	}
+	return clientcmd.BuildConfigFromFlags(f.master, f.kubeconfig)
+}
+
 func (f *kubeProxyFlags) client() (kubernetes.Interface, error) {
-	config, err := clientcmd.BuildConfigFromFlags(f.master, f.kubeconfig)
+	config, err := f.restConfig()
 	if err != nil {
 		return nil, fmt.Errorf("find the API server (give --kubeconfig, or run in a pod): %w", err)
 	}
@@ -148,14 +173,20 @@ func (f *kubeProxyFlags) client() (kubernetes.Interface, error) {
 	return client, nil
 }
 
+// parseCIDRs reads one network of each IP family at most.
 func parseCIDRs(list string) (out []netip.Prefix, err error) {
 	if list == "" {
 		return nil, nil
 	}
 	for s := range strings.SplitSeq(list, ",") {
 		p, err := netip.ParsePrefix(strings.TrimSpace(s))
-		if err != nil {
+		if err != nil || p.Addr().Is4In6() {
 			return nil, fmt.Errorf("%q is not a network such as 10.244.0.0/16", s)
+		}
+		for _, q := range out {
+			if q.Addr().Is4() == p.Addr().Is4() {
+				return nil, fmt.Errorf("%s and %s are of the same IP family: give one of each", q, p)
+			}
 		}
 		out = append(out, p.Masked())
 	}

@@ -2,6 +2,7 @@ package kubeproxy
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -53,6 +54,7 @@ func newMetrics() *metrics {
 }
 
 func (m *metrics) observe(r reconcile.Result) {
+	now := float64(time.Now().UnixMicro()) / 1e6
 	for _, f := range families() {
 		if r.Err != nil {
 			m.failures.WithLabelValues(f).Inc()
@@ -65,7 +67,7 @@ func (m *metrics) observe(r reconcile.Result) {
 		} else {
 			m.partial.WithLabelValues(f).Observe(seconds)
 		}
-		m.last.WithLabelValues(f).SetToCurrentTime()
+		m.last.WithLabelValues(f).Set(now)
 	}
 }
 

@@ -124,6 +124,7 @@ func (n *nodePorts) change(set func()) {
 	set()
 	chosen := n.choice.choose(n.node, n.local)
 	if !slices.Equal(chosen, n.told) {
+		n.log.Info("serves NodePorts", "addresses", chosen, "node-object", n.node)
 		n.told = chosen
 		n.update(chosen)
 	}

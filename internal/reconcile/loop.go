@@ -200,8 +200,12 @@ func (l *Loop) apply(ctx context.Context, full bool) error {
 	} else {
 		err = l.config.Plane.Update(ctx, changes)
 	}
-	l.config.Report(Result{Full: full, Took: time.Since(start), Err: err})
+	took := time.Since(start)
+	l.config.Report(Result{Full: full, Took: took, Err: err})
 	l.finish(since, err)
+	if full && err == nil {
+		l.config.Log.Info("applied all Services", "ports", len(all.Ports), "took", took)
+	}
 	return err
 }
 

@@ -52,7 +52,7 @@ func NewNetlink(c Config, options ...nftables.ConnOption) *Netlink {
 
 // Commit implements Kernel. It returns a kernel.UnsupportedError where nftables or a part of it is missing.
 func (n *Netlink) Commit(ctx context.Context, tx Transaction) error {
-	return n.run(ctx, len(tx.Delete)+len(tx.Add), func(conn *nftables.Conn, family service.Family) error {
+	err := n.run(ctx, len(tx.Delete)+len(tx.Add), func(conn *nftables.Conn, family service.Family) error {
 		t := newTable(conn, TableName, family, n.config)
 		if tx.Replace {
 			t.reset()
@@ -70,6 +70,10 @@ func (n *Netlink) Commit(ctx context.Context, tx Transaction) error {
 		}
 		return t.err
 	})
+	if !tx.Replace && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EEXIST)) {
+		return fmt.Errorf("another program, or another kube-proxy on this node, has changed the tables: %w", err)
+	}
+	return err
 }
 
 // Check asks the kernel whether it can do all that the tables need, without leaving a trace: it makes the tables under
@@ -115,8 +119,8 @@ func (n *Netlink) Cleanup(ctx context.Context) error {
 			conn.DelTable(t.table)
 			return nil
 		})
-		if !errors.Is(err, errors.ErrUnsupported) {
-			errs = append(errs, err)
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			errs = append(errs, fmt.Errorf("delete the table of %s: %w", family, err))
 		}
 	}
 	return errors.Join(errs...)
@@ -171,19 +175,24 @@ func explain(err error) error {
 
 // firstOf returns the first of joined errors: what fails after it mostly follows from it.
 func firstOf(err error) error {
-	for e := err; e != nil; e = errors.Unwrap(e) {
-		joined, ok := e.(interface{ Unwrap() []error })
-		if !ok {
-			continue
-		}
-		errs := joined.Unwrap()
-		first := firstOf(errs[0])
-		if more := len(errs) - 1; more > 0 {
-			return fmt.Errorf("%w (and %d more)", first, more)
-		}
-		return first
+	all := leaves(err)
+	if len(all) < 2 {
+		return err
 	}
-	return err
+	return fmt.Errorf("%w (and %d more)", all[0], len(all)-1)
+}
+
+// leaves returns the errors that were joined, however deep.
+func leaves(err error) (all []error) {
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if joined, ok := e.(interface{ Unwrap() []error }); ok {
+			for _, one := range joined.Unwrap() {
+				all = append(all, leaves(one)...)
+			}
+			return all
+		}
+	}
+	return []error{err}
 }
 
 // table writes the messages for the table of one family into the connection's batch.

@@ -70,15 +70,18 @@ func up(t *testing.T) *lab {
 	if err := os.Rename(filepath.Join(dir, "lab"), conf.Binary); err != nil {
 		t.Fatal(err)
 	}
-	if err := cluster.Up(t.Context(), conf, nil); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
+		if t.Failed() {
+			cluster.WriteLogs(t.Output(), conf.Dir)
+		}
 		if _, err := cluster.Down(context.Background(), conf.Dir); err != nil {
 			t.Error(err)
 		}
 	})
-	var err error
+	err := cluster.Up(t.Context(), conf, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if l.Cluster, err = cluster.Open(conf.Dir); err != nil {
 		t.Fatal(err)
 	}
@@ -106,10 +109,6 @@ func build(t *testing.T, out, module, pkg string) {
 func (l *lab) demo(t *testing.T) {
 	_, err := demo.Show(t.Context(), l, demo.Config{
 		Manifest: "../deploy/kube-proxy.yaml",
-		Replace: map[string]string{
-			"APISERVER":    "https://" + nettest.NodeNet.Host(2).V4.Addr().String() + ":6443",
-			"CLUSTER_CIDR": fmt.Sprintf("%s,%s", nettest.PodNet.V4, nettest.PodNet.V6),
-		},
 		Requests: 2000,
 		Out:      t.Output(),
 	})

@@ -5,18 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
-)
-
-// Files in the folder of a lab.
-const (
-	pidFile     = "supervisor.pid"
-	configFile  = "config.json"
-	controlFile = "control.sock"
-	netnsDir    = "netns"
-	logDir      = "log"
 )
 
 // Errors of the verbs.
@@ -28,7 +20,7 @@ var (
 	// ErrNotRoot says that the verb cannot work for this user.
 	ErrNotRoot = errors.New("needs root: the lab is made of network namespaces; try sudo")
 	// errForeign protects folders that a lab did not make.
-	errForeign = errors.New("the folder is not empty and not a lab's; choose another with --dir")
+	errForeign = errors.New("the folder is not empty and no lab made it; choose another with --dir, or empty it yourself")
 )
 
 func needRoot() error {
@@ -62,32 +54,24 @@ func claim(dir string) (*os.File, error) {
 		}
 		// Someone may have removed the file between opening and locking it.
 		if sameFile(f, path) {
-			return f, nil
+			return mark(f)
 		}
 		f.Close()
 	}
+}
+
+// mark makes the claimed file, and with it the folder, a lab's.
+func mark(f *os.File) (*os.File, error) {
+	if _, err := f.WriteAt([]byte(magic), 0); err != nil {
+		return nil, errors.Join(fmt.Errorf("mark folder of the lab: %w", err), f.Close())
+	}
+	return f, nil
 }
 
 func sameFile(f *os.File, path string) bool {
 	a, errA := f.Stat()
 	b, errB := os.Stat(path)
 	return errA == nil && errB == nil && os.SameFile(a, b)
-}
-
-func checkForeign(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) || err == nil && len(entries) == 0 {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.Name() == pidFile {
-			return nil
-		}
-	}
-	return errForeign
 }
 
 // held says whether a supervisor, or an up that is about to start one, holds the folder.
@@ -113,10 +97,17 @@ func readIdentity(dir string) (id identity, err error) {
 	if err != nil {
 		return id, err
 	}
-	if n, _ := fmt.Sscan(string(b), &id.pid, &id.start); n != 2 {
+	rest, ours := strings.CutPrefix(string(b), magic)
+	if n, _ := fmt.Sscan(rest, &id.pid, &id.start); !ours || n != 2 {
 		return id, os.ErrNotExist
 	}
 	return id, nil
+}
+
+// write stores the identity for readIdentity in the file of the claim.
+func (id identity) write(lock *os.File) error {
+	_, err := lock.WriteAt(fmt.Appendln(nil, id.pid, id.start), int64(len(magic)))
+	return err
 }
 
 // ownIdentity is this process as its parent sees it, for as long as /proc is still the parent's.
@@ -130,6 +121,26 @@ func ownIdentity() (identity, error) {
 func (id identity) gone() bool {
 	s, err := readStat(fmt.Sprintf("/proc/%d", id.pid))
 	return err != nil || s.start != id.start || s.state == 'Z' || s.state == 'X'
+}
+
+// signal sends a signal to the process if it still lives, and to no other that has its process id by now.
+func (id identity) signal(sig unix.Signal) error {
+	fd, err := unix.PidfdOpen(id.pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open process %d of the lab: %w", id.pid, err)
+	}
+	defer unix.Close(fd)
+	// From here on fd stands for one process, whatever becomes of its id: what is seen now is true of that process.
+	if id.gone() {
+		return nil
+	}
+	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("end process %d of the lab: %w", id.pid, err)
+	}
+	return nil
 }
 
 // waitGone waits until gone, up to limit, and says whether it came to that.

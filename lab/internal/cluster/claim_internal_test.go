@@ -50,9 +50,13 @@ func TestSweepRemovesAllButTheClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lock.Close()
-	fmt.Fprintln(lock, 1<<30, 1) // a process that is not there
-	if err := os.MkdirAll(filepath.Join(dir, "pki", "etcd"), 0o700); err != nil {
+	if err := (identity{1 << 30, 1}).write(lock); err != nil { // a process that is not there
 		t.Fatal(err)
+	}
+	for _, name := range labEntries() {
+		if err := os.MkdirAll(filepath.Join(dir, name, "more"), 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := sweep(dir, lock); err != nil {
 		t.Fatal(err)

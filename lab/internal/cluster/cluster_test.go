@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,7 +42,9 @@ func TestLife(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	before := lookAtHost(t)
 	up(t, cfg)
+	checkHost(t, "while a lab is up", before)
 	if err := cluster.Up(t.Context(), cfg, nil); !errors.Is(err, cluster.ErrUp) {
 		t.Errorf("up twice: got %v, want %v", err, cluster.ErrUp)
 	}
@@ -50,7 +53,13 @@ func TestLife(t *testing.T) {
 	checkRoutes(t, lab)
 	checkStopAndStart(t, lab)
 
+	runPod(t, lab)
+	processes := descendants(t, supervisorID(t, cfg.Dir))
+	checkClaim(t, cfg.Dir, processes)
+	awaitEnd := watchEnd(t, processes)
 	kill(t, cfg.Dir)
+	awaitEnd()
+	checkHost(t, "after a lab was killed", before)
 	if _, err := cluster.Open(cfg.Dir); !errors.Is(err, cluster.ErrNotUp) {
 		t.Errorf("open a killed lab: got %v, want %v", err, cluster.ErrNotUp)
 	}
@@ -67,6 +76,7 @@ func TestLife(t *testing.T) {
 	if _, err := os.Stat(cfg.Dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("folder after down: %v", err)
 	}
+	checkHost(t, "after down", before)
 }
 
 func up(t *testing.T, cfg cluster.Config) {
@@ -212,18 +222,24 @@ func find(t *testing.T, lab *cluster.Cluster, name string) cluster.Component {
 	return cluster.Component{}
 }
 
-// kill ends the supervisor in the worst way and waits for it.
-func kill(t *testing.T, dir string) {
+// supervisorID returns the process id of the supervisor on the host.
+func supervisorID(t *testing.T, dir string) (pid int) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(dir, "supervisor.pid"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var pid int
-	if _, err := fmt.Sscan(string(b), &pid); err != nil {
+	_, numbers, _ := strings.Cut(string(b), "\n")
+	if _, err := fmt.Sscan(numbers, &pid); err != nil {
 		t.Fatal(err)
 	}
-	fd, err := unix.PidfdOpen(pid, 0)
+	return pid
+}
+
+// kill ends the supervisor in the worst way and waits for it.
+func kill(t *testing.T, dir string) {
+	t.Helper()
+	fd, err := unix.PidfdOpen(supervisorID(t, dir), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

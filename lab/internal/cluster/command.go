@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"time"
@@ -47,18 +46,9 @@ other image wait, and their status says why.`,
 }
 
 func runUp(cmd *cobra.Command, cfg Config) error {
-	ctx, start := cmd.Context(), time.Now()
+	start := time.Now()
 	printer := NewPrinter(os.Stdout, term.IsTerminal(int(os.Stdout.Fd())))
-	drawing, stop := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		_ = printer.Run(drawing) // returns nil only
-		close(done)
-	}()
-	err := Up(ctx, cfg, printer.Step)
-	stop()
-	<-done
-	if err != nil {
+	if err := printer.Up(cmd.Context(), cfg); err != nil {
 		return err
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "\nThe cluster is up after %.1f s. Next:\n"+

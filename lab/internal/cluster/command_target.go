@@ -17,7 +17,7 @@ network is TARGET's; files and processes are this machine's. The exit code is th
 		Example: `  varco-lab exec client -- curl http://10.240.0.11:30080
   varco-lab exec node-1 -- nft list ruleset
   varco-lab exec kube-system/my-pod -- sh`,
-		Args:                  cobra.MinimumNArgs(2),
+		Args:                  checkExec,
 		DisableFlagsInUseLine: true,
 	}
 	dir := dirFlag(cmd)
@@ -26,20 +26,31 @@ network is TARGET's; files and processes are this machine's. The exit code is th
 		if err := needRoot(); err != nil {
 			return err
 		}
-		argv := args[1:]
-		if argv[0] == "--" {
-			argv = argv[1:]
-		}
-		if len(argv) == 0 {
-			return fmt.Errorf("no command to run in %s", args[0])
-		}
 		c, err := Open(*dir)
 		if err != nil {
 			return err
 		}
-		return c.Exec(args[0], argv)
+		return c.Exec(args[0], execArgv(args))
 	}
 	return cmd
+}
+
+// execArgv returns what to run: the arguments after TARGET and "--".
+func execArgv(args []string) []string {
+	if len(args) > 1 && args[1] == "--" {
+		return args[2:]
+	}
+	return args[1:]
+}
+
+func checkExec(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("no target and no command to run there; for example: %s node-1 -- ip address", cmd.CommandPath())
+	}
+	if len(execArgv(args)) == 0 {
+		return fmt.Errorf("no command to run in %s; for example: %s %s -- ip address", args[0], cmd.CommandPath(), args[0])
+	}
+	return nil
 }
 
 // defaultGrace is how long a component may take to end when a person stops it.

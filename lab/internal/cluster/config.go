@@ -21,13 +21,12 @@ const (
 
 // Host numbers in nettest.NodeNet: control planes are numbers 2 to 9, nodes are 11 and up.
 const (
-	firstControlPlane = 2
-	maxControlPlanes  = 8
-	firstNode         = 11
-	maxNodes          = 200
+	maxControlPlanes = 8
+	firstNode        = 11
+	maxNodes         = 200
 )
 
-// Config says what lab to start. Only Dir and Nodes have no usable zero value.
+// Config says what lab to start. Only Dir has no usable zero value.
 type Config struct {
 	// Dir is the folder of the lab's state. There is one lab per folder, and the folder holds nothing else.
 	Dir string
@@ -134,7 +133,8 @@ func absoluteImage(image string) (string, error) {
 func (c Config) layout(localPort int) controlplane.Layout {
 	l := controlplane.Layout{Dir: c.Dir, LocalPort: localPort}
 	for i := range c.APIServers {
-		l.ControlPlanes = append(l.ControlPlanes, controlplane.NewHost(fmt.Sprintf("control-plane-%d", i), firstControlPlane+i))
+		number := controlplane.FirstControlPlane + i
+		l.ControlPlanes = append(l.ControlPlanes, controlplane.NewHost(fmt.Sprintf("control-plane-%d", i), number))
 	}
 	for i := range c.Nodes {
 		l.Nodes = append(l.Nodes, controlplane.NewHost(fmt.Sprintf("node-%d", i+1), firstNode+i))

@@ -11,7 +11,7 @@ import (
 )
 
 // Down ends the lab in the folder and removes the folder. It says whether there was anything to remove: no lab is not
-// an error. It refuses folders that no lab made.
+// an error. It leaves alone what no lab made: an empty folder, and with an error a folder that holds something else.
 func Down(ctx context.Context, dir string) (removed bool, err error) {
 	if err := needRoot(); err != nil {
 		return false, err
@@ -19,7 +19,7 @@ func Down(ctx context.Context, dir string) (removed bool, err error) {
 	if dir, err = absoluteDir(dir); err != nil {
 		return false, err
 	}
-	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+	if entries, err := os.ReadDir(dir); errors.Is(err, os.ErrNotExist) || err == nil && len(entries) == 0 {
 		return false, nil
 	}
 	if err := checkForeign(dir); err != nil {
@@ -33,10 +33,7 @@ func Down(ctx context.Context, dir string) (removed bool, err error) {
 		return false, err
 	}
 	defer lock.Close()
-	if err := os.RemoveAll(dir); err != nil {
-		return false, fmt.Errorf("remove folder of the lab: %w", err)
-	}
-	return true, nil
+	return true, removeFolder(dir)
 }
 
 func endSupervisor(ctx context.Context, dir string) error {
@@ -51,11 +48,15 @@ func endSupervisor(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	_ = unix.Kill(id.pid, unix.SIGTERM)
+	if err := id.signal(unix.SIGTERM); err != nil {
+		return err
+	}
 	if id.waitGone(stopLimit) {
 		return nil
 	}
-	_ = unix.Kill(id.pid, unix.SIGKILL)
+	if err := id.signal(unix.SIGKILL); err != nil {
+		return err
+	}
 	if !id.waitGone(killLimit) {
 		return fmt.Errorf("process %d of the lab does not end", id.pid)
 	}

@@ -3,12 +3,12 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"varco.dev/lab/internal/controlplane"
 )
@@ -27,6 +27,9 @@ type forwarder struct {
 	log      *slog.Logger
 }
 
+// acceptPause is the time between two tries to accept clients, if the first failed.
+const acceptPause = 100 * time.Millisecond
+
 // Run serves until ctx ends; it closes the listener and all connections then.
 func (f *forwarder) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { f.listener.Close() })
@@ -39,7 +42,13 @@ func (f *forwarder) Run(ctx context.Context) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("accept a client of the API server: %w", err)
+			// Such as too many open files: it passes, and without the forwarder nobody reaches the lab.
+			f.log.Warn("accept a client of the API server", "err", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(acceptPause):
+			}
+			continue
 		}
 		serving.Go(func() {
 			defer conn.Close()

@@ -7,6 +7,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func listen(t *testing.T) net.Listener {
@@ -78,4 +80,43 @@ func exchange(t *testing.T, address, text string) string {
 		t.Error(err)
 	}
 	return string(b)
+}
+
+// fullOnce fails to accept once, like a process with too many open files.
+type fullOnce struct {
+	net.Listener
+	failed bool
+}
+
+func (l *fullOnce) Accept() (net.Conn, error) {
+	if !l.failed {
+		l.failed = true
+		return nil, unix.EMFILE
+	}
+	return l.Listener.Accept()
+}
+
+func TestForwarderOutlivesFailedAccept(t *testing.T) {
+	server := listen(t)
+	go func() {
+		c, err := server.Accept()
+		if err != nil {
+			return
+		}
+		io.Copy(c, c)
+		c.Close()
+	}()
+	front := &fullOnce{Listener: listen(t)}
+	f := &forwarder{listener: front, log: slog.New(slog.DiscardHandler),
+		targets: []target{{new(net.Dialer).DialContext, server.Addr().String()}}}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	if got := exchange(t, front.Addr().String(), "hello"); got != "hello" {
+		t.Errorf("answer %q", got)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }

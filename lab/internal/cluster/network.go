@@ -34,7 +34,7 @@ func newNetwork(l controlplane.Layout, dir string, log *slog.Logger) (*network, 
 		byName: map[string]*nettest.Namespace{"router": world.Router, "client": world.Client}}
 	machines := map[int]controlplane.Host{}
 	for i, h := range l.ControlPlanes {
-		machines[firstControlPlane+i] = h
+		machines[controlplane.FirstControlPlane+i] = h
 	}
 	for i, h := range l.Nodes {
 		machines[firstNode+i] = h

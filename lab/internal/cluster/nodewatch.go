@@ -32,11 +32,14 @@ type nodeWatch struct {
 	notReady map[string]string
 }
 
+// routesResync is how long a route that could not be made waits for the next try.
+const routesResync = 10 * time.Second
+
 func newNodeWatch(client kubernetes.Interface, l controlplane.Layout, n *network) (*nodeWatch, error) {
 	w := &nodeWatch{
 		hosts:    make(map[string]controlplane.Host),
 		log:      n.log,
-		factory:  informers.NewSharedInformerFactory(client, 0),
+		factory:  informers.NewSharedInformerFactory(client, routesResync),
 		changed:  make(chan struct{}, 1),
 		notReady: make(map[string]string),
 	}
@@ -110,6 +113,7 @@ func (w *nodeWatch) route(node *corev1.Node, change func(*nettest.Namespace, net
 		via := host.Addrs[slices.IndexFunc(host.Addrs, func(a netip.Addr) bool { return a.Is4() == pods.Addr().Is4() })]
 		for _, plane := range w.planes {
 			if err := change(plane, pods, via); err != nil {
+				// The informer's resync tries again.
 				w.log.Error("route to pods", "node", node.Name, "err", err)
 			}
 		}

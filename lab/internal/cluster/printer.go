@@ -29,6 +29,16 @@ type shownStep struct {
 // NewPrinter returns a printer to out; terminal says that out understands ANSI control sequences.
 func NewPrinter(out io.Writer, terminal bool) *Printer { return &Printer{out: out, terminal: terminal} }
 
+// Up is the function Up, shown by the printer.
+func (p *Printer) Up(ctx context.Context, cfg Config) error {
+	drawing, stop := context.WithCancel(ctx)
+	var drawer sync.WaitGroup
+	drawer.Go(func() { _ = p.Run(drawing) }) // returns nil only
+	defer drawer.Wait()
+	defer stop()
+	return Up(ctx, cfg, p.Step)
+}
+
 // redrawPeriod is how often the seconds of running steps are counted on.
 const redrawPeriod = 100 * time.Millisecond
 

@@ -1,11 +1,10 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
-	"os"
+	"io"
 	"os/exec"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -46,26 +45,27 @@ func (p *process) start() error {
 	if p.running() {
 		return fmt.Errorf("%s runs already", p.name)
 	}
-	log, err := os.OpenFile(p.logPath, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	log, err := openLog(p.logPath, maxLogSize)
 	if err != nil {
 		return fmt.Errorf("open log of %s: %w", p.name, err)
 	}
-	defer log.Close()
 	cmd := exec.Command(p.binary, p.args...)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.WaitDelay = logDelay
 	cmd.Dir = "/"
 	if err := p.children.start(cmd, p.ns.Start); err != nil {
-		return fmt.Errorf("start %s: %w", p.name, err)
+		return errors.Join(fmt.Errorf("start %s: %w", p.name, err), log.Close())
 	}
 	p.cmd, p.done, p.err, p.stopped = cmd, make(chan struct{}), nil, false
 	p.started = time.Now()
 	p.starts++
-	go p.wait(cmd, p.done)
+	go p.wait(cmd, p.done, log)
 	return nil
 }
 
-func (p *process) wait(cmd *exec.Cmd, done chan struct{}) {
+func (p *process) wait(cmd *exec.Cmd, done chan struct{}, log io.Closer) {
 	err := p.children.wait(cmd)
+	_ = log.Close() // after the last word
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.err, p.ended = err, time.Now()
@@ -119,7 +119,7 @@ func (p *process) failure(what string) error {
 	if !p.running() {
 		what = fmt.Sprintf("ended after %s (%s)", p.ended.Sub(p.started).Round(time.Millisecond), exitText(p.err))
 	}
-	return fmt.Errorf("%s %s\nthe end of its log, %s:\n%s", p.name, what, p.logPath, tail(p.logPath, 8))
+	return fmt.Errorf("%s %s\nthe end of its log, %s:\n%s", p.name, what, p.logPath, tail(p.logPath, failureLines))
 }
 
 func exitText(err error) string {
@@ -128,19 +128,3 @@ func exitText(err error) string {
 	}
 	return err.Error()
 }
-
-// tail returns the last n lines of a file, indented.
-func tail(path string, n int) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return "  " + err.Error()
-	}
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	lines = lines[max(0, len(lines)-n):]
-	for i, line := range lines {
-		lines[i] = "  " + line[:min(len(line), 400)]
-	}
-	return strings.Join(lines, "\n")
-}
-
-func logPath(dir, name string) string { return filepath.Join(dir, logDir, name+".log") }

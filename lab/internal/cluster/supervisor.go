@@ -36,6 +36,9 @@ type supervisor struct {
 func supervise(ctx context.Context, dir string, lock, out *os.File) error {
 	// A file that nothing refers to is closed some time, and the claim would be lost while the lab lives.
 	defer lock.Close()
+	// What the lab runs must not have these files: a process that outlived the supervisor would hold the claim.
+	unix.CloseOnExec(int(lock.Fd()))
+	unix.CloseOnExec(int(out.Fd()))
 	cfg, err := loadConfig(dir)
 	if err != nil {
 		return err
@@ -47,7 +50,7 @@ func supervise(ctx context.Context, dir string, lock, out *os.File) error {
 	if err != nil {
 		return fmt.Errorf("find out the process id on the host: %w", err)
 	}
-	if _, err := lock.WriteAt(fmt.Appendln(nil, id.pid, id.start), 0); err != nil {
+	if err := id.write(lock); err != nil {
 		return fmt.Errorf("write process id: %w", err)
 	}
 	s := &supervisor{cfg: cfg, began: time.Now(), steps: newSteps(out), log: slog.New(slog.NewTextHandler(os.Stderr, nil))}

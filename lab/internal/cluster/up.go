@@ -57,24 +57,16 @@ func Up(ctx context.Context, cfg Config, progress Progress) error {
 	return launch(ctx, cfg, lock, progress)
 }
 
-// sweep removes what a dead lab left in the folder, except the file of the claim, which is emptied.
+// sweep removes what a dead lab left in the folder, except the file of the claim, which forgets the
+// supervisor.
 func sweep(dir string, lock *os.File) error {
 	if id, err := readIdentity(dir); err == nil && !id.waitGone(killLimit) {
 		return fmt.Errorf("process %d of it does not end", id.pid)
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
+	if err := removeEntries(dir); err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if e.Name() == pidFile {
-			continue
-		}
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-			return err
-		}
-	}
-	return lock.Truncate(0)
+	return lock.Truncate(int64(len(magic)))
 }
 
 // launch starts the supervisor and follows its steps.
@@ -111,7 +103,7 @@ func launch(ctx context.Context, cfg Config, lock *os.File, progress Progress) e
 		err = errors.Join(err, <-interrupted)
 	}
 	if ctx.Err() != nil {
-		err = errors.Join(err, os.RemoveAll(cfg.Dir))
+		err = errors.Join(err, removeFolder(cfg.Dir))
 	}
 	return err
 }
@@ -122,7 +114,7 @@ func explain(ctx context.Context, cfg Config, err error) error {
 	}
 	if errors.Is(err, errSilent) {
 		path := logPath(cfg.Dir, "supervisor")
-		return fmt.Errorf("%w\nthe end of its log, %s:\n%s", err, path, tail(path, 8))
+		return fmt.Errorf("%w\nthe end of its log, %s:\n%s", err, path, tail(path, failureLines))
 	}
 	return err
 }

@@ -25,6 +25,9 @@ const (
 	schedulerPort         = 10259
 )
 
+// FirstControlPlane is the number in nettest.NodeNet of the first control plane. The numbers of others follow.
+const FirstControlPlane = 2
+
 // Issuer of service-account tokens.
 const Issuer = "https://kubernetes.default.svc.cluster.local"
 
@@ -38,6 +41,9 @@ type Host struct {
 func NewHost(name string, number int) Host {
 	return Host{Name: name, Addrs: nettest.NodeNet.Host(number).Addrs()}
 }
+
+// APIServer is the URL of the API server on the machine, by its IPv4 address.
+func (h Host) APIServer() string { return h.url(APIServerPort) }
 
 // url of a server on the machine, by its IPv4 address.
 func (h Host) url(port int) string {
@@ -62,6 +68,15 @@ func (l Layout) ClientCA() string { return l.pki("ca.crt") }
 
 // NodeDir is the folder of a node's files: kubeconfig, kubelet.crt, kubelet.key and what its agent stores.
 func (l Layout) NodeDir(node string) string { return filepath.Join(l.Dir, "nodes", node) }
+
+// Entries are the names of what a cluster has in its folder.
+func (l Layout) Entries() []string {
+	names := []string{"kubeconfig", "pki", "etcd", "nodes"}
+	for _, h := range l.ControlPlanes {
+		names = append(names, h.Name)
+	}
+	return names
+}
 
 func (l Layout) pki(name string) string { return filepath.Join(l.Dir, "pki", name) }
 

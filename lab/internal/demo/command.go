@@ -11,7 +11,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"varco.dev/internal/nettest"
 	"varco.dev/lab/internal/cluster"
 )
 
@@ -94,6 +93,9 @@ func (o options) run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	next, err := Show(ctx, lab, o.config(out))
+	if err != nil && ctx.Err() == nil {
+		o.showLogs(c, errors.Is(err, ErrFailed) && !o.once)
+	}
 	if err != nil && !errors.Is(err, ErrFailed) {
 		return notInterrupted(ctx, err)
 	}
@@ -102,6 +104,16 @@ func (o options) run(ctx context.Context, out io.Writer) (err error) {
 		<-ctx.Done()
 	}
 	return err
+}
+
+// showLogs tells of the logs of a demo that failed: where they are in a lab that stays up, and their ends if they are
+// about to go with it.
+func (o options) showLogs(c *console, stays bool) {
+	if !stays {
+		cluster.WriteLogs(c.out, o.cluster.Dir)
+		return
+	}
+	c.line("The logs are in %s/log, those of pods in %[1]s/nodes/NODE/log.", o.cluster.Dir)
 }
 
 // notInterrupted makes one plain error of whatever an interrupt broke off.
@@ -113,19 +125,8 @@ func notInterrupted(ctx context.Context, err error) error {
 }
 
 func (o options) config(out io.Writer) Config {
-	return Config{
-		Manifest: o.manifest,
-		Replace: map[string]string{
-			"APISERVER":    "https://" + nettest.NodeNet.Host(firstControlPlane).V4.Addr().String() + ":6443",
-			"CLUSTER_CIDR": fmt.Sprintf("%s,%s", nettest.PodNet.V4, nettest.PodNet.V6),
-		},
-		Requests: o.requests,
-		Out:      out,
-	}
+	return Config{Manifest: o.manifest, Requests: o.requests, Out: out}
 }
-
-// firstControlPlane is the host number of the first control plane in nettest.NodeNet.
-const firstControlPlane = 2
 
 // verb is how to run a verb of this program on this lab.
 func (o options) verb(name string) string {
@@ -137,16 +138,5 @@ func (o options) verb(name string) string {
 
 // bringUp shows the lab's own steps.
 func (o options) bringUp(ctx context.Context, c *console) error {
-	printer := cluster.NewPrinter(c.out, c.live)
-	drawing, stop := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		_ = printer.Run(drawing) // returns nil only
-		close(done)
-	}()
-	defer func() {
-		stop()
-		<-done
-	}()
-	return cluster.Up(ctx, o.cluster, printer.Step)
+	return cluster.NewPrinter(c.out, c.live).Up(ctx, o.cluster)
 }

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"varco.dev/internal/nettest"
+	"varco.dev/lab/internal/controlplane"
 )
 
 // pods is how many pods the Deployment begins with, as in services.yaml.
@@ -37,9 +38,9 @@ type Lab interface {
 
 // Config says what the demo shows.
 type Config struct {
-	// Manifest is the path of the manifest that runs the node data plane, and Replace what its ${…} stand for.
+	// Manifest is the path of the manifest that runs the node data plane. ${APISERVER} in it stands for the URL of the
+	// first API server, ${CLUSTER_CIDR} for the networks of pods.
 	Manifest string
-	Replace  map[string]string
 	// Requests is how many requests are sent while pods come and go.
 	Requests int
 	// Out is where it is shown; on a terminal some lines change while they are shown.
@@ -113,16 +114,20 @@ func (d *demo) close() {
 	}
 }
 
+// variables replaces what stands for something in Config.Manifest.
+func variables() *strings.Replacer {
+	return strings.NewReplacer(
+		"${APISERVER}", controlplane.NewHost("", controlplane.FirstControlPlane).APIServer(),
+		"${CLUSTER_CIDR}", fmt.Sprintf("%s,%s", nettest.PodNet.V4, nettest.PodNet.V6),
+	)
+}
+
 func (d *demo) runProxies(ctx context.Context) (string, error) {
 	text, err := os.ReadFile(d.Manifest)
 	if err != nil {
 		return "", fmt.Errorf("read the manifest of kube-proxy: %w", err)
 	}
-	manifest := string(text)
-	for name, value := range d.Replace {
-		manifest = strings.ReplaceAll(manifest, "${"+name+"}", value)
-	}
-	objects, err := d.applier.apply(ctx, []byte(manifest))
+	objects, err := d.applier.apply(ctx, []byte(variables().Replace(string(text))))
 	if err != nil {
 		return "", err
 	}

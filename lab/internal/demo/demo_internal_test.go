@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -202,5 +203,22 @@ func TestConsoleWritesPlainLinesToFiles(t *testing.T) {
 	want := "✓ this                       0.0s  done so\n✗ that                       0.0s  failed\n"
 	if b.String() != want {
 		t.Errorf("got %q, want %q", b.String(), want)
+	}
+}
+
+// The manifest that the demo applies has no variable that it does not know.
+func TestVariablesOfManifest(t *testing.T) {
+	text, err := os.ReadFile("../../../deploy/kube-proxy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := variables().Replace(string(text))
+	for _, want := range []string{"https://10.240.0.2:6443", "10.244.0.0/16,fd00:244::/48"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in the manifest", want)
+		}
+	}
+	if _, unknown, found := strings.Cut(got, "${"); found {
+		t.Errorf("left in the manifest: ${%.20s", unknown)
 	}
 }

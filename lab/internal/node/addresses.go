@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"varco.dev/internal/nettest"
@@ -47,6 +48,25 @@ func newAddresses(podCIDRs []string) (*addresses, error) {
 	bits := min(32-a.nets.V4.Bits(), 128-a.nets.V6.Bits(), 15)
 	a.last = 1<<bits - 2 // the highest IPv4 address is for broadcast
 	return a, nil
+}
+
+// avoid gives numbers of addresses that were in use under an earlier agent as late as those that were freed.
+func (a *addresses) avoid(used map[netip.Addr]bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var before, unused []int
+	for n := GatewayHost + 1; n <= a.last; n++ {
+		if slices.ContainsFunc(a.nets.Host(n).Addrs(), func(ip netip.Addr) bool { return used[ip] }) {
+			before = append(before, n)
+			a.next = n + 1
+		}
+	}
+	for n := GatewayHost + 1; n < a.next; n++ {
+		if !slices.Contains(before, n) {
+			unused = append(unused, n)
+		}
+	}
+	a.free = append(unused, before...)
 }
 
 // gateway returns the node's own addresses in the pod networks.

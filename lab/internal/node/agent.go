@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -28,7 +29,6 @@ import (
 // Config is all that an agent needs; every field without another word is required.
 type Config struct {
 	Name      string               // of the Node
-	Labels    map[string]string    // optional: beside the well-known ones
 	Dir       string               // folder for state and logs
 	NetnsDir  string               // folder for the files of pods' network namespaces
 	NodeIPs   []netip.Addr         // the node's addresses, IPv4 first
@@ -49,20 +49,22 @@ type Agent struct {
 	starts chan struct{} // one element for each pod that is being set up
 
 	networked chan struct{} // closed when addresses is set
-	addresses *addresses
 	changed   chan struct{} // one element: the Node is to be compared with the API
 
 	// mu guards the fields below.
-	mu      sync.Mutex
-	pods    map[types.UID]*pod
-	workers sync.WaitGroup
+	mu        sync.Mutex
+	pods      map[types.UID]*pod
+	earlier   map[netip.Addr]bool // addresses that pods had when they were seen first
+	podCIDRs  []string            // that addresses is of
+	addresses *addresses
+	workers   sync.WaitGroup
 }
 
 // New makes an agent. It does nothing until Run.
 func New(cfg Config) *Agent {
 	return &Agent{
 		cfg: cfg, starts: make(chan struct{}, maxStarts), networked: make(chan struct{}),
-		changed: make(chan struct{}, 1), pods: map[types.UID]*pod{},
+		changed: make(chan struct{}, 1), pods: map[types.UID]*pod{}, earlier: map[netip.Addr]bool{},
 	}
 }
 
@@ -101,6 +103,8 @@ func (a *Agent) podDir(uid types.UID) string { return filepath.Join(a.cfg.Dir, "
 func (a *Agent) podNetworks(ctx context.Context) (*addresses, error) {
 	select {
 	case <-a.networked:
+		a.mu.Lock()
+		defer a.mu.Unlock()
 		return a.addresses, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
@@ -143,12 +147,13 @@ func (a *Agent) seen(ctx context.Context, obj *v1.Pod) {
 		var before *pod
 		for _, other := range a.pods {
 			if o := other.latest(); o.Name == obj.Name && o.Namespace == obj.Namespace {
-				other.vanish()
+				a.forget(other)
 				before = other
 			}
 		}
 		p = newPod(ctx, a, obj)
 		a.pods[obj.UID] = p
+		addAddresses(a.earlier, obj)
 		a.workers.Go(func() {
 			if before != nil {
 				<-before.done
@@ -175,13 +180,37 @@ func (a *Agent) lost(obj any) {
 	if p == nil {
 		return
 	}
+	a.forget(p)
+}
+
+// forget ends a pod whose object is gone and removes its worker when nothing of it is left. a.mu must be held.
+func (a *Agent) forget(p *pod) {
+	if p.isGone() {
+		return
+	}
 	p.vanish()
 	a.workers.Go(func() {
 		<-p.done
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		delete(a.pods, gone.UID)
+		delete(a.pods, p.latest().UID)
 	})
+}
+
+// logInUse says whether a file is a log of a pod that still lives.
+func (a *Agent) logInUse(file string) bool {
+	for _, p := range a.list() {
+		if p.lives() && strings.Contains(file, "_"+string(p.latest().UID)+"_") {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *pod) lives() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.rec.ended && !p.before
 }
 
 // list returns the pods' workers.

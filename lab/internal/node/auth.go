@@ -101,7 +101,7 @@ func subresourcesOf(path string) []string {
 		return []string{first}
 	case "logs":
 		return []string{"log"}
-	case "pods", "configz":
+	case "pods", "healthz", "configz":
 		return []string{first, "proxy"}
 	}
 	return []string{"proxy"}

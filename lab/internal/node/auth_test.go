@@ -41,6 +41,8 @@ func TestGate(t *testing.T) {
 		{"GET", "/logs/x", "get log", http.StatusOK},
 		{"GET", "/pods", "get pods", http.StatusOK},
 		{"GET", "/pods", "get proxy", http.StatusOK},
+		{"GET", "/healthz", "get healthz", http.StatusOK},
+		{"GET", "/healthz", "", http.StatusUnauthorized},
 		{"GET", "/containerLogs/a/b/c", "get proxy", http.StatusOK},
 		{"GET", "/containerLogs/a/b/c", "get metrics", http.StatusForbidden},
 		{"POST", "/exec/a/b/c", "get proxy", http.StatusForbidden},

@@ -19,7 +19,6 @@ type options struct {
 	config     Config
 	kubeconfig string
 	server     ServerConfig
-	labels     map[string]string
 	images     []string
 	ips        []string
 }
@@ -49,11 +48,11 @@ a person has no need to. It runs each pod bound to the node as processes in a ne
 	f.StringVar(&o.config.Dir, "dir", "", "folder for pods' volumes and logs")
 	f.StringVar(&o.config.NetnsDir, "netns-dir", "", "folder in which each pod's network namespace is a file NAMESPACE_POD")
 	f.StringArrayVar(&o.ips, "node-ip", nil, "address of the node, one for each family")
-	f.StringToStringVar(&o.labels, "label", nil, "labels of the Node, beside the well-known ones")
 	f.StringArrayVar(&o.images, "image", nil, "NAME=PATH[,ARG…]: the program that stands for an image; lab/echo is built in")
 	f.StringVar(&o.server.ClientCAFile, "client-ca", "", "certificate authority of the clients of port 10250")
 	f.StringVar(&o.server.CertFile, "cert", "", "certificate of port 10250; without it the port is not served")
 	f.StringVar(&o.server.KeyFile, "key", "", "key of port 10250")
+	cmd.AddCommand(initCmd())
 	for _, name := range []string{"name", "kubeconfig", "dir", "netns-dir", "node-ip"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
@@ -62,7 +61,6 @@ a person has no need to. It runs each pod bound to the node as processes in a ne
 
 func (o *options) complete() (Config, error) {
 	cfg := o.config
-	cfg.Labels = o.labels
 	cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil)).With("component", "node", "node", cfg.Name)
 	klog.SetSlogLogger(cfg.Log.With("from", "client-go"))
 	var err error

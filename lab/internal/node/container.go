@@ -26,7 +26,7 @@ type container struct {
 // runningContainer is one run of a container.
 type runningContainer struct {
 	*process
-	root      string // of the process
+	may       security
 	env       []string
 	log       *logWriter
 	unhealthy chan error // takes the first reason to end the process
@@ -73,6 +73,9 @@ func restarts(policy v1.RestartPolicy, exitCode int32) bool {
 // last run succeeded.
 func (c *container) run(stop, kill context.Context) bool {
 	var b backoff
+	if t := c.endedBefore(); t != nil {
+		return t.ExitCode == 0
+	}
 	for stop.Err() == nil {
 		spec, err := c.prepare(stop)
 		if err != nil {
@@ -87,11 +90,20 @@ func (c *container) run(stop, kill context.Context) bool {
 			msg := fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", d, c.spec.Name, c.pod.latest().Name)
 			c.waits("CrashLoopBackOff", msg)
 			c.event(v1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s", c.spec.Name)
-			sleep(stop, d)
+			if !sleep(stop, d) {
+				return false
+			}
 		}
 		c.set(func(s *v1.ContainerStatus) { s.RestartCount++ })
 	}
 	return false
+}
+
+// endedBefore returns how the container ended under an agent before this one if it is not to be started again.
+func (c *container) endedBefore() *v1.ContainerStateTerminated {
+	c.pod.mu.Lock()
+	defer c.pod.mu.Unlock()
+	return c.pod.rec.containers[c.spec.Name].State.Terminated
 }
 
 // runOnce runs the container's process to its end and returns the exit code.
@@ -140,6 +152,7 @@ type startSpec struct {
 	dir    string
 	image  []string
 	mounts []mount
+	may    security
 }
 
 // prepare finds what the container needs; it tries until it has it. The error is that ctx ended.
@@ -169,7 +182,10 @@ func (c *container) prepare(ctx context.Context) (*startSpec, error) {
 func (c *container) resolve(ctx context.Context, image []string) (*startSpec, error) {
 	p := c.pod
 	obj := withIPs(p.latest(), p.sandbox.ips, p.agent.cfg.NodeIPs)
-	base := apiServerEnv(ctx, p.agent.cfg.Client)
+	base, err := apiServerEnv(ctx, p.agent.cfg.Client)
+	if err != nil {
+		return nil, err
+	}
 	base["PATH"] = searchPath
 	base["HOSTNAME"] = p.hostname()
 	base["HOME"] = "/"
@@ -187,6 +203,9 @@ func (c *container) resolve(ctx context.Context, image []string) (*startSpec, er
 	s.argv[0] = lookPath(s.argv[0], vars["PATH"])
 	if s.dir == "" {
 		s.dir = "/"
+	}
+	if s.may, err = securityOf(obj, c.spec); err != nil {
+		return nil, err
 	}
 	s.mounts, err = p.volumes.mountsOf(obj, c.spec, exp)
 	if isPrivate(image[0]) {
@@ -218,9 +237,18 @@ func (p *pod) hostname() string {
 	case obj.Spec.HostNetwork:
 		return p.agent.cfg.Name
 	case obj.Spec.Hostname != "":
-		return obj.Spec.Hostname
+		return hostLabel(obj.Spec.Hostname)
 	}
-	return obj.Name
+	return hostLabel(obj.Name)
+}
+
+// hostLabel cuts a name to what the kernel takes as a host name, as the kubelet does.
+func hostLabel(name string) string {
+	const most = 63
+	if len(name) <= most {
+		return name
+	}
+	return strings.TrimRight(name[:most], "-.")
 }
 
 // start starts the container's process.
@@ -231,23 +259,24 @@ func (c *container) start(s *startSpec) (*runningContainer, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make container folder: %w", err)
 	}
-	log, err := newLog(p.agent.logFile(obj.Namespace, obj.Name, c.spec.Name))
+	log, err := newLog(p.agent.logFile(obj, c.spec.Name))
 	if err != nil {
 		return nil, err
 	}
-	root := rootSpec{Dir: dir, Hostname: p.hostname(), Hide: p.agent.cfg.NetnsDir, Mounts: s.mounts}
+	root := rootSpec{Dir: dir, Hostname: p.hostname(), Hide: p.agent.cfg.NetnsDir, Mounts: s.mounts, May: s.may}
 	pids := ownPIDs
 	if obj.Spec.HostPID {
+		root.HostProc = true
 		pids = nodePIDs
 	}
 	proc, err := start(processSpec{
-		Argv: s.argv, Env: s.env, Dir: s.dir, Root: dir, PIDs: pids,
+		Argv: s.argv, Env: s.env, Dir: s.dir, Root: dir, PIDs: pids, May: s.may,
 		Netns: p.sandbox.ns, Stdout: log, Stderr: log, Enter: root.build,
 	})
 	if err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
-	return &runningContainer{process: proc, root: dir, env: s.env, log: log, unhealthy: make(chan error, 1)}, nil
+	return &runningContainer{process: proc, may: s.may, env: s.env, log: log, unhealthy: make(chan error, 1)}, nil
 }
 
 // setRunning keeps the run of a container for exec; nil if there is none.

@@ -33,7 +33,7 @@ func (a *Agent) serveExec(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no command given", http.StatusBadRequest)
 		return
 	}
-	p := a.find(r.PathValue("namespace"), r.PathValue("pod"))
+	p := a.find(r)
 	if p == nil {
 		http.Error(w, "no such pod on this node", http.StatusNotFound)
 		return
@@ -84,7 +84,7 @@ func (a *Agent) servePortForward(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	p := a.find(r.PathValue("namespace"), r.PathValue("pod"))
+	p := a.find(r)
 	if p == nil {
 		http.Error(w, "no such pod on this node", http.StatusNotFound)
 		return

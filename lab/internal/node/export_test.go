@@ -87,6 +87,18 @@ func NewGate(node string, who authenticator.Request, may authorizer.Authorizer) 
 	return &gate{node: node, who: who, may: may}
 }
 
+// Routes is the handler of port 10250.
+func Routes(a *Agent, g *gate) http.Handler { return a.routes(g) }
+
+// Avoid is addresses.avoid.
+var Avoid = (*addresses).avoid
+
+// SecurityOf and PruneLogs are of their files.
+var (
+	SecurityOf = securityOf
+	PruneLogs  = pruneLogs
+)
+
 // Protect is gate.protect.
 func (g *gate) Protect(next http.Handler) http.Handler { return g.protect(next) }
 

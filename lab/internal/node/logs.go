@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	v1 "k8s.io/api/core/v1"
 )
 
 // maxLogSize is the size at which a container's log file is put aside as FILE.1, the only one kept.
@@ -15,9 +17,9 @@ const maxLogSize = 8 << 20
 // maxLogLine is the length at which a line without end is written out.
 const maxLogLine = 16 << 10
 
-// logFile returns the path of a container's log; that of the run before has previous set.
-func (a *Agent) logFile(namespace, pod, container string) string {
-	return filepath.Join(a.cfg.Dir, "log", fmt.Sprintf("%s_%s_%s.log", namespace, pod, container))
+// logFile returns the path of a container's log, named by the pod's UID too: another pod may have the name later.
+func (a *Agent) logFile(pod *v1.Pod, container string) string {
+	return filepath.Join(a.cfg.Dir, "log", fmt.Sprintf("%s_%s_%s_%s.log", pod.Namespace, pod.Name, pod.UID, container))
 }
 
 // previousLog is where the log of the run before is.

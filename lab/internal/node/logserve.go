@@ -71,12 +71,12 @@ func (a *Agent) serveLogs(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name := r.PathValue("container")
-	p := a.find(r.PathValue("namespace"), r.PathValue("pod"))
+	p := a.find(r)
 	if p == nil || !p.has(name) {
 		http.Error(w, "no such pod or container on this node", http.StatusNotFound)
 		return
 	}
-	path := a.logFile(r.PathValue("namespace"), r.PathValue("pod"), name)
+	path := a.logFile(p.latest(), name)
 	if o.previous {
 		path, o.follow = previousLog(path), false
 	}
@@ -92,13 +92,28 @@ func (a *Agent) serveLogs(w http.ResponseWriter, r *http.Request) {
 	l.follow(r.Context(), path, func() bool { return p.runs(name) })
 }
 
-func (a *Agent) find(namespace, name string) *pod {
+// find returns the pod that a request is about: the one with the UID if the request has one, otherwise that of the name
+// which is not gone, if there are two.
+func (a *Agent) find(r *http.Request) *pod {
+	uid := r.PathValue("uid")
+	var found *pod
 	for _, p := range a.list() {
-		if obj := p.latest(); obj.Namespace == namespace && obj.Name == name {
+		obj := p.latest()
+		if obj.Namespace != r.PathValue("namespace") || obj.Name != r.PathValue("pod") || uid != "" && string(obj.UID) != uid {
+			continue
+		}
+		if !p.isGone() {
 			return p
 		}
+		found = p
 	}
-	return nil
+	return found
+}
+
+func (p *pod) isGone() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gone
 }
 
 func (p *pod) has(container string) bool {

@@ -7,11 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Why a pod's processes are killed.
@@ -42,6 +42,7 @@ type pod struct {
 	api      *v1.Pod // latest known; not changed in place
 	rec      record
 	gone     bool // the object is deleted already
+	before   bool // it had ended before the agent saw it: its status is another agent's, and stays
 	deadline time.Time
 	timer    *time.Timer                  // kills at deadline; nil: no deadline yet
 	running  map[string]*runningContainer // by container name, for exec
@@ -57,51 +58,10 @@ func newPod(ctx context.Context, a *Agent, obj *v1.Pod) *pod {
 	p.stop, p.cancelStop = context.WithCancelCause(ctx)
 	p.kill, p.cancelKill = context.WithCancelCause(ctx)
 	p.over, p.cancelOver = context.WithCancel(ctx)
+	p.before = hasEnded(obj)
 	p.rec = firstRecord(obj)
 	p.rec.hostIPs = a.cfg.NodeIPs
 	return p
-}
-
-// firstRecord is the record of a pod that the agent sees for the first time. If the pod ran before, under an agent that
-// was killed, its containers count as killed with it.
-func firstRecord(obj *v1.Pod) record {
-	r := record{startTime: metav1.Now().Rfc3339Copy(), containers: map[string]v1.ContainerStatus{}}
-	if obj.Status.StartTime != nil {
-		r.startTime = *obj.Status.StartTime
-	}
-	old := map[string]v1.ContainerStatus{}
-	for _, s := range append(append([]v1.ContainerStatus(nil), obj.Status.InitContainerStatuses...), obj.Status.ContainerStatuses...) {
-		old[s.Name] = s
-	}
-	all := append(append([]v1.Container(nil), obj.Spec.InitContainers...), obj.Spec.Containers...)
-	for i, c := range all {
-		s := v1.ContainerStatus{Name: c.Name, Image: c.Image, Started: new(bool)}
-		s.State.Waiting = &v1.ContainerStateWaiting{Reason: "ContainerCreating"}
-		if len(obj.Spec.InitContainers) > 0 && i > 0 {
-			s.State.Waiting.Reason = "PodInitializing"
-		}
-		if o, ok := old[c.Name]; ok {
-			s.RestartCount, s.LastTerminationState = o.RestartCount, o.LastTerminationState
-			if o.State.Terminated != nil {
-				s.LastTerminationState = o.State
-			}
-			if o.State.Running != nil {
-				s.LastTerminationState.Terminated = lostContainer(o.State.Running.StartedAt)
-			}
-			if s.LastTerminationState.Terminated != nil {
-				s.RestartCount++
-			}
-		}
-		r.containers[c.Name] = s
-	}
-	return r
-}
-
-func lostContainer(started metav1.Time) *v1.ContainerStateTerminated {
-	return &v1.ContainerStateTerminated{
-		ExitCode: 137, Reason: "ContainerStatusUnknown", StartedAt: started, FinishedAt: metav1.Now().Rfc3339Copy(),
-		Message: "the container ended with the node agent",
-	}
 }
 
 func (p *pod) latest() *v1.Pod {
@@ -171,7 +131,7 @@ func (p *pod) run(ctx context.Context) {
 	publishing, cancel := context.WithCancel(ctx)
 	var publisher sync.WaitGroup
 	publisher.Go(func() { p.publish(publishing) })
-	if phase := p.latest().Status.Phase; phase != v1.PodSucceeded && phase != v1.PodFailed {
+	if !p.before {
 		p.notify()
 		p.live()
 	}
@@ -180,6 +140,10 @@ func (p *pod) run(ctx context.Context) {
 	cancel()
 	publisher.Wait()
 	p.finish(ctx)
+}
+
+func hasEnded(obj *v1.Pod) bool {
+	return obj.Status.Phase == v1.PodSucceeded || obj.Status.Phase == v1.PodFailed
 }
 
 // finish sends the last status and deletes the object.
@@ -205,12 +169,15 @@ func (p *pod) live() {
 		if err := os.RemoveAll(p.agent.podDir(p.latest().UID)); err != nil {
 			p.log.Warn("pod's folder not removed", "err", err)
 		}
-		if err := pruneLogs(filepath.Join(p.agent.cfg.Dir, "log")); err != nil && !os.IsNotExist(err) {
+		if err := pruneLogs(filepath.Join(p.agent.cfg.Dir, "log"), p.agent.logInUse); err != nil && !os.IsNotExist(err) {
 			p.log.Warn("old logs not removed", "err", err)
 		}
 	}()
-	p.deadlineTimer()
-	if p.setUp() {
+	defer p.deadlineTimer()()
+	if fields := ignored(p.latest()); len(fields) > 0 {
+		p.agent.events.Eventf(p.latest(), v1.EventTypeWarning, "FieldsIgnored", "the lab does not know %s", strings.Join(fields, ", "))
+	}
+	if !p.rec.allDone(p.latest()) && p.setUp() {
 		var refresh sync.WaitGroup
 		ctx, cancel := context.WithCancel(p.kill)
 		refresh.Go(func() { p.refreshVolumes(ctx) })
@@ -245,20 +212,23 @@ func (r *record) end() {
 	}
 }
 
-// deadlineTimer ends the pod as failed when its activeDeadlineSeconds are over.
-func (p *pod) deadlineTimer() {
+// deadlineTimer ends the pod as failed when its activeDeadlineSeconds are over, unless it is stopped before.
+func (p *pod) deadlineTimer() (stop func()) {
 	obj := p.latest()
 	if obj.Spec.ActiveDeadlineSeconds == nil {
-		return
+		return func() {}
 	}
 	left := time.Until(p.rec.startTime.Add(time.Duration(*obj.Spec.ActiveDeadlineSeconds) * time.Second))
 	t := time.AfterFunc(left, func() {
 		p.change(func(r *record) {
-			r.reason, r.message = "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
+			if !r.ended { // it may end as the time is over
+				r.reason, r.message = "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
+			}
 		})
 		p.end(graceOf(obj))
 	})
-	context.AfterFunc(p.stop, func() { t.Stop() })
+	detach := context.AfterFunc(p.stop, func() { t.Stop() })
+	return func() { t.Stop(); detach() }
 }
 
 func graceOf(obj *v1.Pod) time.Duration {
@@ -276,7 +246,7 @@ func (p *pod) setUp() bool {
 	case <-p.stop.Done():
 		return false
 	}
-	p.volumes = &volumes{dir: filepath.Join(p.agent.podDir(p.latest().UID), "volumes"), tokens: map[string]token{}}
+	p.volumes = &volumes{dir: filepath.Join(p.agent.podDir(p.latest().UID), "volumes"), host: filepath.Join(p.agent.cfg.Dir, "host"), tokens: map[string]token{}}
 	return p.persist("FailedCreatePodSandBox", p.makeSandbox) && p.persist("FailedMount", p.syncVolumes)
 }
 
@@ -329,19 +299,17 @@ func (p *pod) refreshVolumes(ctx context.Context) {
 func (p *pod) runContainers() {
 	obj := p.latest()
 	sidecarStop, stopSidecars := context.WithCancel(context.WithoutCancel(p.stop))
-	defer stopSidecars()
 	var sidecars, containers sync.WaitGroup
 	defer func() { stopSidecars(); sidecars.Wait() }()
 	for i := range obj.Spec.InitContainers {
 		c := newContainer(p, &obj.Spec.InitContainers[i])
+		c.policy = policyOf(obj, c.spec)
 		if !isSidecar(c.spec) {
-			c.policy = initPolicy(obj.Spec.RestartPolicy)
 			if !c.run(p.stop, p.kill) {
 				return
 			}
 			continue
 		}
-		c.policy = v1.RestartPolicyAlways
 		sidecars.Go(func() { c.run(sidecarStop, p.kill) })
 		select {
 		case <-c.up:
@@ -358,12 +326,4 @@ func (p *pod) runContainers() {
 		containers.Go(func() { c.run(p.stop, p.kill) })
 	}
 	containers.Wait()
-}
-
-// initPolicy is how init containers are restarted: until they succeed, unless the pod is never to be tried twice.
-func initPolicy(p v1.RestartPolicy) v1.RestartPolicy {
-	if p == v1.RestartPolicyAlways {
-		return v1.RestartPolicyOnFailure
-	}
-	return p
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"runtime"
 	"syscall"
@@ -21,15 +22,16 @@ type processSpec struct {
 	Argv   []string // the first is a path in the container
 	Env    []string
 	Dir    string
-	Root   string // folder of the node that is the process's root
+	Root   string // folder of the node that becomes the root; empty: Enter joins one
 	PIDs   pidSpace
+	May    security
 	Netns  *nettest.Namespace
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer
 	// Terminal says that Stdin is a terminal, which becomes the process's controlling one.
 	Terminal bool
-	// Enter runs on the thread that the process is started from, to put it in namespaces.
+	// Enter runs on the thread that the process is started from, in the network namespace, to put it in others.
 	Enter func() error
 }
 
@@ -57,13 +59,25 @@ type process struct {
 // start runs a process. It has a thread of this process for its life: a thread's namespaces are what a child gets, and
 // the child is killed when its parent thread ends, so no process outlives the agent.
 func start(s processSpec) (*process, error) {
-	p := &process{done: make(chan struct{}), group: s.PIDs == nodePIDs}
+	p := &process{done: make(chan struct{}), group: s.PIDs != ownPIDs}
 	p.cmd = &exec.Cmd{
 		Path: s.Argv[0], Args: s.Argv, Env: s.Env, Dir: s.Dir,
 		Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr,
 		// What a dead container's pipe still holds is read, but a leaked end of it must not hold the worker.
 		WaitDelay:   time.Second,
-		SysProcAttr: &syscall.SysProcAttr{Chroot: s.Root, Setsid: true, Setctty: s.Terminal},
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Setctty: s.Terminal},
+	}
+	finish := func(err error) error { return err }
+	if s.Root != "" {
+		pipes, err := throughInit(p.cmd, initSpec{
+			Root: s.Root, Dir: s.Dir, HostProc: s.PIDs == nodePIDs, Argv: s.Argv, Env: s.Env, Security: s.May,
+		})
+		if err != nil {
+			return nil, err
+		}
+		finish = pipes.finish
+	} else {
+		p.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: s.May.UID, Gid: s.May.GID, Groups: s.May.Groups}
 	}
 	if s.PIDs == ownPIDs {
 		p.cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID
@@ -81,6 +95,12 @@ func start(s processSpec) (*process, error) {
 			err = p.cmd.Start()
 		}
 		p.started = time.Now()
+		run := err == nil
+		err = finish(err)
+		if err != nil && run {
+			_ = p.cmd.Process.Kill()
+			_ = p.cmd.Wait()
+		}
 		started <- err
 		if err == nil {
 			p.wait()
@@ -93,13 +113,16 @@ func enter(s processSpec) error {
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return fmt.Errorf("leave the agent's file system: %w", err)
 	}
-	if err := s.Enter(); err != nil {
-		return err
-	}
 	if err := netns.Set(netns.NsHandle(s.Netns.FD())); err != nil {
 		return fmt.Errorf("enter network namespace %s: %w", s.Netns.Name, err)
 	}
-	return nil
+	if err := s.Enter(); err != nil {
+		return err
+	}
+	if s.Root != "" {
+		return nil // the container's first process must mount before it is limited
+	}
+	return s.May.limit()
 }
 
 func (p *process) wait() {
@@ -133,26 +156,26 @@ func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 }
 
-// join returns an Enter function that joins the namespaces of a running process.
+// join returns an Enter function that joins the namespaces of a running process, and with its mounts its root.
 func (p *process) join() func() error {
 	return func() error {
-		kinds := map[string]int{"mnt": unix.CLONE_NEWNS, "uts": unix.CLONE_NEWUTS, "pid": unix.CLONE_NEWPID}
-		for kind, flag := range kinds {
-			if err := setns(p.cmd.Process.Pid, kind, flag); err != nil {
+		kinds := []string{"pid", "uts", "mnt"}
+		files := map[string]*os.File{}
+		for _, kind := range kinds { // all before the first is joined: with the mounts, /proc is another
+			f, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", p.cmd.Process.Pid, kind))
+			if err != nil {
+				return fmt.Errorf("find the container's %s namespace: %w", kind, err)
+			}
+			defer f.Close()
+			files[kind] = f
+		}
+		for _, kind := range kinds {
+			if err := unix.Setns(int(files[kind].Fd()), 0); err != nil {
 				return fmt.Errorf("enter the container's %s namespace: %w", kind, err)
 			}
 		}
 		return nil
 	}
-}
-
-func setns(pid int, kind string, flag int) error {
-	fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, kind), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return unix.Setns(fd, flag)
 }
 
 // errExit is the code that a command in a container ended with, other than 0.

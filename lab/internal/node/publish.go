@@ -35,12 +35,23 @@ func (p *pod) publish(ctx context.Context) {
 	}
 }
 
-// retry calls fn until it succeeds, the object is gone or ctx ends.
+// maxRefusals is how often the API server may refuse a request until it is taken to be in earnest. The first refusals may
+// be those of authorizers that do not know the pod yet.
+const maxRefusals = 5
+
+// retry calls fn until it succeeds, the object is gone, the API server refuses it for good or ctx ends.
 func (p *pod) retry(ctx context.Context, what string, fn func() error) {
+	refusals := 0
 	for wait := firstRetry; ; wait = min(2*wait, maxRetry) {
 		err := fn()
 		if err == nil || apierrors.IsNotFound(err) || ctx.Err() != nil {
 			return
+		}
+		if apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err) {
+			if refusals++; refusals == maxRefusals {
+				p.log.Error("API request refused", "what", what, "err", err)
+				return
+			}
 		}
 		p.log.Warn("API request will be tried again", "what", what, "err", err)
 		if !sleep(ctx, wait) {
@@ -51,6 +62,9 @@ func (p *pod) retry(ctx context.Context, what string, fn func() error) {
 
 // sendStatus makes the status in the API that of the record. It sends nothing if nothing changed.
 func (p *pod) sendStatus(ctx context.Context) error {
+	if p.before {
+		return nil
+	}
 	p.mu.Lock()
 	base := p.api
 	want := statusOf(base, &p.rec, time.Now())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strconv"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -86,20 +87,26 @@ func (r references) Token(p *v1.ServiceAccountTokenProjection) (string, time.Tim
 }
 
 // apiServerEnv returns the variables by which programs in a cluster find the API server.
-func apiServerEnv(ctx context.Context, client kubernetes.Interface) map[string]string {
-	host, port := "10.96.0.1", "443"
-	if svc, err := client.CoreV1().Services("default").Get(ctx, "kubernetes", metav1.GetOptions{}); err == nil && svc.Spec.ClusterIP != "" {
-		host = svc.Spec.ClusterIP
+// There are none before the API server has made its Service.
+func apiServerEnv(ctx context.Context, client kubernetes.Interface) (map[string]string, error) {
+	svc, err := client.CoreV1().Services("default").Get(ctx, "kubernetes", metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && len(svc.Spec.Ports) == 0 {
+		return map[string]string{}, nil
 	}
+	if err != nil {
+		return nil, fmt.Errorf("read the API server's Service: %w", err)
+	}
+	host, port := svc.Spec.ClusterIP, strconv.Itoa(int(svc.Spec.Ports[0].Port))
 	addr := net.JoinHostPort(host, port)
+	prefix := "KUBERNETES_PORT_" + port + "_TCP"
 	return map[string]string{
 		"KUBERNETES_SERVICE_HOST":       host,
 		"KUBERNETES_SERVICE_PORT":       port,
 		"KUBERNETES_SERVICE_PORT_HTTPS": port,
 		"KUBERNETES_PORT":               "tcp://" + addr,
-		"KUBERNETES_PORT_443_TCP":       "tcp://" + addr,
-		"KUBERNETES_PORT_443_TCP_ADDR":  host,
-		"KUBERNETES_PORT_443_TCP_PORT":  port,
-		"KUBERNETES_PORT_443_TCP_PROTO": "tcp",
-	}
+		prefix:                          "tcp://" + addr,
+		prefix + "_ADDR":                host,
+		prefix + "_PORT":                port,
+		prefix + "_PROTO":               "tcp",
+	}, nil
 }

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/component-base/version"
 	"k8s.io/component-helpers/apimachinery/lease"
 	"k8s.io/utils/clock"
 )
@@ -46,8 +49,8 @@ func (a *Agent) runNode(ctx context.Context) error {
 		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", a.cfg.Name).String()
 	}))
 	_, err := f.Core().V1().Nodes().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { a.sawNode(obj.(*v1.Node)) },
-		UpdateFunc: func(_, obj any) { a.sawNode(obj.(*v1.Node)) },
+		AddFunc:    func(obj any) { a.sawNode(ctx, obj.(*v1.Node)) },
+		UpdateFunc: func(_, obj any) { a.sawNode(ctx, obj.(*v1.Node)) },
 		DeleteFunc: func(any) { a.checkNode() },
 	})
 	if err != nil {
@@ -83,24 +86,59 @@ func (a *Agent) checkNode() {
 	}
 }
 
-// sawNode takes the pod networks of the node as soon as they are allocated. They never change in a Node's life.
-func (a *Agent) sawNode(n *v1.Node) {
+// sawNode takes the pod networks of the node as soon as they are allocated. They never change in a Node's life, but a Node
+// that is made again may have others: its next pods get those.
+func (a *Agent) sawNode(ctx context.Context, n *v1.Node) {
 	if n.Name != a.cfg.Name || len(n.Spec.PodCIDRs) == 0 {
 		return
 	}
-	select {
-	case <-a.networked:
+	a.mu.Lock()
+	first, same := a.addresses == nil, slices.Equal(a.podCIDRs, n.Spec.PodCIDRs)
+	a.mu.Unlock()
+	if same {
 		return
-	default:
 	}
 	adr, err := newAddresses(n.Spec.PodCIDRs)
 	if err != nil {
 		a.cfg.Log.Error("node cannot run pods", "err", err)
 		return
 	}
-	a.addresses = adr
-	close(a.networked)
+	used, err := a.usedAddresses(ctx)
+	if err != nil { // they are only better not given again soon
+		a.cfg.Log.Warn("addresses of earlier pods not known", "err", err)
+	}
+	a.mu.Lock()
+	maps.Copy(used, a.earlier) // the API may not show them any more
+	adr.avoid(used)
+	a.addresses, a.podCIDRs = adr, n.Spec.PodCIDRs
+	a.mu.Unlock()
+	if first {
+		close(a.networked)
+	}
 	a.checkNode()
+}
+
+// usedAddresses returns the addresses of the node's pods in the API; the map is never nil.
+func (a *Agent) usedAddresses(ctx context.Context) (map[netip.Addr]bool, error) {
+	used := map[netip.Addr]bool{}
+	pods, err := a.cfg.Client.CoreV1().Pods("").List(ctx, metav1.ListOptions{
+		FieldSelector: fields.OneTermEqualSelector("spec.nodeName", a.cfg.Name).String(),
+	})
+	if err != nil {
+		return used, err
+	}
+	for i := range pods.Items {
+		addAddresses(used, &pods.Items[i])
+	}
+	return used, nil
+}
+
+func addAddresses(to map[netip.Addr]bool, p *v1.Pod) {
+	for _, ip := range p.Status.PodIPs {
+		if addr, err := netip.ParseAddr(ip.IP); err == nil {
+			to[addr] = true
+		}
+	}
 }
 
 // keepNode compares the Node with what it should be, at changes and now and then.
@@ -189,11 +227,9 @@ func withoutHeartbeats(s v1.NodeStatus) v1.NodeStatus {
 }
 
 func (a *Agent) labels() map[string]string {
-	l := map[string]string{
+	return map[string]string{
 		v1.LabelHostname: a.cfg.Name, v1.LabelOSStable: runtime.GOOS, v1.LabelArchStable: runtime.GOARCH,
 	}
-	maps.Copy(l, a.cfg.Labels)
-	return l
 }
 
 func (a *Agent) nodeObject() *v1.Node {
@@ -255,12 +291,9 @@ func nodeInfo() v1.NodeSystemInfo {
 	return v1.NodeSystemInfo{
 		MachineID: read("/etc/machine-id"), SystemUUID: read("/etc/machine-id"), BootID: read("/proc/sys/kernel/random/boot_id"),
 		KernelVersion: read("/proc/sys/kernel/osrelease"), OSImage: "network namespace", ContainerRuntimeVersion: "varco-lab://1",
-		KubeletVersion: kubeletVersion, OperatingSystem: runtime.GOOS, Architecture: runtime.GOARCH,
+		KubeletVersion: version.Get().GitVersion, OperatingSystem: runtime.GOOS, Architecture: runtime.GOARCH,
 	}
 }
-
-// kubeletVersion is the version of the Kubernetes API that the agent follows.
-const kubeletVersion = "v1.37.2"
 
 // memory returns the machine's memory in bytes.
 func memory() int64 {

@@ -25,13 +25,15 @@ type mount struct {
 }
 
 // rootSpec is the file system of a container: what the machine has, through symbolic links into a read-only mount of it,
-// with a /tmp and a /run of its own and with mounts where the pod wants them. Links and not an overlay, since the
+// with a /tmp, /run, /proc, /sys and /dev of its own and with mounts where the pod wants them. Links and not an overlay, since the
 // kernel may not have overlayfs.
 type rootSpec struct {
 	Dir      string // empty folder of the node that becomes the root
 	Hostname string // empty: the node's
 	Hide     string // folder of mounts that the container must not hold on to
+	HostProc bool   // the node's /proc and not one that the container's first process mounts
 	Mounts   []mount
+	May      security
 }
 
 // build makes a mount namespace for the calling thread, which must be locked and have its own CLONE_FS, with the root
@@ -45,8 +47,8 @@ func (r rootSpec) build() error {
 			return fmt.Errorf("set host name: %w", err)
 		}
 	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("keep mounts from the machine: %w", err)
 	}
 	r.hide()
 	if err := r.base(); err != nil {
@@ -57,6 +59,13 @@ func (r rootSpec) build() error {
 		if err := r.add(m); err != nil {
 			return fmt.Errorf("mount %s at %s: %w", m.Source, m.Target, err)
 		}
+	}
+	if !r.May.ReadOnlyRoot {
+		return nil
+	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	if err := unix.MountSetattr(unix.AT_FDCWD, r.Dir, 0, &attr); err != nil {
+		return fmt.Errorf("make container root read-only: %w", err)
 	}
 	return nil
 }
@@ -85,13 +94,18 @@ func (r rootSpec) base() error {
 	if err := bind("/", r.Dir+hostMount, true); err != nil {
 		return err
 	}
+	_ = unix.Unmount(r.Dir+hostMount+r.Dir, unix.MNT_DETACH) // fails where the container's own root is not seen twice
 	for _, path := range []string{"/proc", "/sys", "/dev"} {
 		if err := os.Mkdir(r.Dir+path, 0o755); err != nil {
 			return err
 		}
-		if err := bind(path, r.Dir+path, false); err != nil {
+		// The machine's are not among its files: what they lead to cannot be made read-only.
+		if err := unix.Mount("tmpfs", r.Dir+hostMount+path, "tmpfs", unix.MS_RDONLY, ""); err != nil {
 			return err
 		}
+	}
+	if err := r.system(); err != nil {
+		return err
 	}
 	return r.link("/")
 }

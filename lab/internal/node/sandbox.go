@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	"varco.dev/internal/nettest"
 )
@@ -27,6 +28,9 @@ type sandbox struct {
 type sandboxRecord struct {
 	Path string // file that the namespace is bound to
 	Link string // the node's end of the veth pair
+	// Inode is the namespace's: the file at Path may be that of a later pod of the name on another node, as all nodes
+	// share the folder. 0 if there is no namespace yet.
+	Inode uint64
 }
 
 // addSandbox makes the network namespace of a pod and joins it to the node.
@@ -47,10 +51,13 @@ func (a *Agent) addSandbox(pod *v1.Pod, adr *addresses) (s *sandbox, err error) 
 			err = errors.Join(err, a.removeSandbox(s))
 		}
 	}()
-	if err = writeRecord(a.podDir(pod.UID), s.sandboxRecord); err != nil {
+	if s.ns, err = nettest.NewNamespace(pod.Namespace + "/" + pod.Name); err != nil {
 		return s, err
 	}
-	if s.ns, err = nettest.NewNamespace(pod.Namespace + "/" + pod.Name); err != nil {
+	if s.Inode, err = inodeOf(fmt.Sprintf("/proc/self/fd/%d", s.ns.FD())); err != nil {
+		return s, err
+	}
+	if err = writeRecord(a.podDir(pod.UID), s.sandboxRecord); err != nil {
 		return s, err
 	}
 	// Unprivileged containers may ping and listen on low ports, as containerd lets them.
@@ -62,7 +69,19 @@ func (a *Agent) addSandbox(pod *v1.Pod, adr *addresses) (s *sandbox, err error) 
 	if err = nettest.AddPod(a.cfg.Namespace, s.ns, s.Link, addrs, adr.gateway()); err != nil {
 		return s, err
 	}
+	// An earlier pod of the name may still be there, on another node: the name is this one's now.
+	if _, err = os.Lstat(s.Path); err == nil {
+		_ = nettest.Unbind(s.Path) // Bind says it if this failed
+	}
 	return s, s.ns.Bind(s.Path)
+}
+
+func inodeOf(path string) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return 0, fmt.Errorf("read inode of %s: %w", path, err)
+	}
+	return st.Ino, nil
 }
 
 // removeSandbox undoes addSandbox, also a half of it.
@@ -78,12 +97,12 @@ func (a *Agent) removeSandbox(s *sandbox) error {
 	return err
 }
 
-// removeRecorded removes the link and the file of a sandbox; what is not there is fine.
+// removeRecorded removes the link and the file of a sandbox; what is not there, or is another's, is fine.
 func (a *Agent) removeRecorded(r sandboxRecord) error {
 	// The link's end fails if it was never made. Where it was, removing it ends the pod's routes at once; the kernel
 	// would remove it with the namespace, but only some time later.
 	_ = a.cfg.Namespace.DelLink(r.Link)
-	if _, err := os.Lstat(r.Path); err != nil {
+	if inode, err := inodeOf(r.Path); err != nil || inode != r.Inode {
 		return nil
 	}
 	if err := nettest.Unbind(r.Path); err != nil {
@@ -115,11 +134,11 @@ func (a *Agent) removeLeftovers() error {
 		var r sandboxRecord
 		if b, err := os.ReadFile(filepath.Join(dir, "sandbox.json")); err == nil && json.Unmarshal(b, &r) == nil {
 			if err := a.removeRecorded(r); err != nil {
-				return err
+				a.cfg.Log.Warn("network of an earlier agent's pod not removed", "err", err)
 			}
 		}
 		if err := os.RemoveAll(dir); err != nil {
-			return fmt.Errorf("remove a pod's folder: %w", err)
+			a.cfg.Log.Warn("folder of an earlier agent's pod not removed", "err", err)
 		}
 	}
 	return nil

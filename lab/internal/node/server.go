@@ -77,10 +77,8 @@ func (a *Agent) routes(g *gate) http.Handler {
 			http.Error(w, "the lab's node agent has no attach and no run: use kubectl exec or kubectl logs -f", http.StatusNotImplemented)
 		})
 	}
-	all := http.NewServeMux()
-	all.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
-	all.Handle("/", g.protect(guarded))
-	return all
+	guarded.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
+	return g.protect(guarded)
 }
 
 // servePods writes a v1.PodList with the status that the agent knows, which the API may not show yet.
@@ -98,7 +96,9 @@ func (p *pod) snapshot() v1.Pod {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	obj := p.api.DeepCopy()
-	obj.Status = statusOf(obj, &p.rec, time.Now())
+	if !p.before {
+		obj.Status = statusOf(obj, &p.rec, time.Now())
+	}
 	return *obj
 }
 

@@ -88,6 +88,8 @@ func (c *container) probe(alive, running context.Context, r *runningContainer) {
 			p.watch(alive, probe, func(err error) {
 				if err != nil {
 					c.unhealthy("Liveness", err)
+				}
+				if err != nil && !errors.Is(err, errGRPC) {
 					r.fail(errors.New("failed liveness probe"))
 				}
 			})
@@ -213,6 +215,6 @@ func (r *runningContainer) command(argv []string, p *pod) processSpec {
 		pids = nodePIDs
 	}
 	return processSpec{
-		Argv: argv, Env: r.env, Dir: "/", Root: r.root, PIDs: pids, Netns: p.sandbox.ns, Enter: r.join(),
+		Argv: argv, Env: r.env, Dir: "/", PIDs: pids, May: r.may, Netns: p.sandbox.ns, Enter: r.join(),
 	}
 }

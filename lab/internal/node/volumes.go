@@ -23,15 +23,24 @@ type token struct {
 // volumes makes and refreshes the volumes of one pod. Its methods are called from one goroutine at a time.
 type volumes struct {
 	dir    string           // folder of the pod's volumes
+	host   string           // folder for host paths that the machine does not have
 	tokens map[string]token // VOLUME/PATH -> token
 }
 
-// path returns where a volume is on the node. Only hostPath volumes are outside the pod's folder.
+// path returns where a volume is on the node. Only hostPath volumes are outside the pod's folder. A host path to be
+// created that the machine does not have is one of the node: the lab makes nothing on the machine.
 func (vs *volumes) path(v *v1.Volume) string {
-	if v.HostPath != nil {
-		return v.HostPath.Path
+	if v.HostPath == nil {
+		return filepath.Join(vs.dir, v.Name)
 	}
-	return filepath.Join(vs.dir, v.Name)
+	if _, err := os.Stat(v.HostPath.Path); err != nil && isCreated(v.HostPath) {
+		return filepath.Join(vs.host, filepath.Join("/", v.HostPath.Path))
+	}
+	return v.HostPath.Path
+}
+
+func isCreated(h *v1.HostPathVolumeSource) bool {
+	return h.Type != nil && (*h.Type == v1.HostPathDirectoryOrCreate || *h.Type == v1.HostPathFileOrCreate)
 }
 
 // sync makes every volume of the pod be there and up to date. The pod of refs has the addresses that the
@@ -48,7 +57,7 @@ func (vs *volumes) sync(refs references) error {
 
 func (vs *volumes) syncOne(v *v1.Volume, refs references) error {
 	if v.HostPath != nil {
-		return makeHostPath(v.HostPath)
+		return makeHostPath(v.HostPath, vs.path(v))
 	}
 	dir := vs.path(v)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -185,23 +194,23 @@ func (vs *volumes) addToken(p payload, s source, refs references) error {
 	return nil
 }
 
-func makeHostPath(h *v1.HostPathVolumeSource) error {
-	kind := v1.HostPathUnset
-	if h.Type != nil {
-		kind = *h.Type
+// makeHostPath makes what a hostPath volume is to have at path.
+func makeHostPath(h *v1.HostPathVolumeSource, path string) error {
+	if !isCreated(h) {
+		_, err := os.Stat(path)
+		return err
 	}
-	switch kind {
-	case v1.HostPathDirectoryOrCreate:
-		return os.MkdirAll(h.Path, 0o755)
-	case v1.HostPathFileOrCreate:
-		f, err := os.OpenFile(h.Path, os.O_CREATE|os.O_RDONLY, 0o644)
-		if err != nil {
-			return err
-		}
-		return f.Close()
+	if *h.Type == v1.HostPathDirectoryOrCreate {
+		return os.MkdirAll(path, 0o755)
 	}
-	_, err := os.Stat(h.Path)
-	return err
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // mountsOf returns the mounts of a container.
@@ -221,14 +230,30 @@ func (vs *volumes) mountsOf(pod *v1.Pod, c *v1.Container, expand func(string) st
 			if !filepath.IsLocal(sub) {
 				return nil, fmt.Errorf("mount %s: subPath %q leads out of the volume", m.Name, sub)
 			}
-			src = filepath.Join(src, sub)
-			if _, err := os.Stat(src); errors.Is(err, fs.ErrNotExist) {
-				if err := os.MkdirAll(src, 0o755); err != nil {
-					return nil, fmt.Errorf("mount %s: %w", m.Name, err)
-				}
+			if err := makeSubPath(src, sub); err != nil {
+				return nil, fmt.Errorf("mount %s: %w", m.Name, err)
 			}
+			src = filepath.Join(src, sub)
 		}
-		mounts = append(mounts, mount{Source: src, Target: m.MountPath, ReadOnly: m.ReadOnly})
+		// What is made from API objects is the agent's to write: a container that could replace its links could lead
+		// the agent, which is root, out of the volume.
+		mounts = append(mounts, mount{Source: src, Target: m.MountPath, ReadOnly: m.ReadOnly || isMade(v)})
 	}
 	return mounts, nil
+}
+
+// isMade says whether the agent writes the volume's files, from API objects.
+func isMade(v *v1.Volume) bool { return v.HostPath == nil && v.EmptyDir == nil }
+
+// makeSubPath makes a folder of a volume unless something is there. It fails if a link leads out of the volume.
+func makeSubPath(volume, sub string) error {
+	root, err := os.OpenRoot(volume)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if _, err := root.Stat(sub); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return root.MkdirAll(sub, 0o755)
 }

@@ -28,7 +28,7 @@ program, and changes nothing outside its own namespaces and its folder.`,
 		Example: `  varco-lab up                                     start a cluster of three nodes
   varco-lab kubeconfig > lab.kubeconfig            then: kubectl --kubeconfig lab.kubeconfig get nodes
   varco-lab status                                 components, nodes and pods
-  varco-lab exec client -- curl http://10.240.0.11:30080
+  varco-lab exec node-1 -- cat /proc/net/route
   varco-lab down                                   end it and remove what it made`,
 		SilenceUsage:  true,
 		SilenceErrors: true,

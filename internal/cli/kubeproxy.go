@@ -93,7 +93,7 @@ func (f *kubeProxyFlags) run(ctx context.Context) error {
 		return err
 	}
 	log = log.With("component", "kube-proxy", "node", conf.NodeName)
-	log.Info("starting", "version", version(), "families", kernelConf.Families, "cluster-cidr", kernelConf.ClusterCIDRs)
+	log.Info("starting", "version", version(), "families", fmt.Sprint(kernelConf.Families), "cluster-cidr", kernelConf.ClusterCIDRs)
 	nftables := nft.NewNetlink(kernelConf)
 	conf.Plane, conf.Check, conf.Log = nft.New(nftables), nftables.Check, log
 	return kubeproxy.New(conf).Run(ctx)

@@ -86,6 +86,8 @@ type nodePorts struct {
 	node  []netip.Addr
 	local []netip.Addr
 	told  []netip.Addr
+
+	isSettled bool
 }
 
 // readLocal reads the machine's addresses once.
@@ -124,8 +126,26 @@ func (n *nodePorts) change(set func()) {
 	set()
 	chosen := n.choice.choose(n.node, n.local)
 	if !slices.Equal(chosen, n.told) {
-		n.log.Info("serves NodePorts", "addresses", chosen, "node-object", n.node)
 		n.told = chosen
 		n.update(chosen)
+		n.reportLocked()
+	}
+}
+
+// settled says that the Node object is known, if there is one. What is chosen before is not applied, nor worth a word.
+func (n *nodePorts) settled() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.isSettled = true
+	n.reportLocked()
+}
+
+func (n *nodePorts) reportLocked() {
+	switch {
+	case !n.isSettled:
+	case len(n.node) == 0 && len(n.choice.prefixes) == 0:
+		n.log.Warn("no Node object of this name has an address, so NodePorts are served at all local ones", "addresses", n.told)
+	default:
+		n.log.Info("serves NodePorts", "addresses", n.told)
 	}
 }

@@ -77,10 +77,21 @@ func (p *Proxy) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.ports.run(ctx) })
 	group.Go(func() error { return p.watcher.Run(ctx) })
+	group.Go(func() error { return p.settle(ctx) })
 	group.Go(func() error { return p.loop.Run(ctx) })
 	group.Go(func() error { return p.serve(ctx, p.config.HealthAddress, p.healthHandler()) })
 	group.Go(func() error { return p.serve(ctx, p.config.MetricsAddress, p.metrics.handler()) })
 	return group.Wait()
+}
+
+// settle waits for the first lists.
+func (p *Proxy) settle(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-p.watcher.Synced():
+		p.ports.settled()
+	}
+	return nil
 }
 
 func (p *Proxy) serve(ctx context.Context, address string, handler http.Handler) error {

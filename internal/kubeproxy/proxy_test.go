@@ -153,6 +153,35 @@ func TestProxyKnowsLocalAddressesAtFirstCommit(t *testing.T) {
 	}
 }
 
+// TestProxyWarnsWithoutNode: a wrong --hostname-override must not pass unnoticed.
+func TestProxyWarnsWithoutNode(t *testing.T) {
+	logged := make(chan string, 64)
+	p := kubeproxy.New(kubeproxy.Config{
+		Client: fake.NewClientset(), NodeName: "nosuch", Plane: nft.New(&nfttest.Kernel{}),
+		Check: func(context.Context) error { return nil }, Log: slog.New(slog.NewTextHandler(lines(logged), nil)),
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	for line := range logged {
+		if strings.Contains(line, "level=WARN") && strings.Contains(line, "no Node object of this name") {
+			break
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// lines hands each line of a log on.
+type lines chan<- string
+
+func (l lines) Write(b []byte) (int, error) {
+	l <- string(b)
+	return len(b), nil
+}
+
 // TestProxyEndsWithoutNFTables is what a user with an old kernel sees: an end at once, before anything is asked of the API.
 func TestProxyEndsWithoutNFTables(t *testing.T) {
 	client := fake.NewClientset()

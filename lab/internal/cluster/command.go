@@ -3,10 +3,12 @@ package cluster
 import (
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+	"varco.dev/lab/internal/controlplane"
 )
 
 // Commands returns the verbs of varco-lab: up, down, status, kubeconfig, exec, stop and start, and the hidden command of the
@@ -51,12 +53,27 @@ func runUp(cmd *cobra.Command, cfg Config) error {
 	if err := printer.Up(cmd.Context(), cfg); err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "\nThe cluster is up after %.1f s. Next:\n"+
-		"  varco-lab kubeconfig > lab.kubeconfig   and use it with --kubeconfig lab.kubeconfig\n"+
-		"  varco-lab status                        components, nodes and pods\n"+
-		"  varco-lab exec client -- ip address     run a program in a network namespace of the lab\n"+
-		"  varco-lab down                          end it\n", time.Since(start).Seconds())
+	out := cmd.OutOrStdout()
+	fmt.Fprintf(out, "\nThe cluster is up after %.1f s; its API server is %s for what runs in it. Next:\n",
+		time.Since(start).Seconds(), controlplane.NewHost("", controlplane.FirstControlPlane).APIServer())
+	for _, next := range [][2]string{
+		{"kubeconfig > lab.kubeconfig", "use it with kubectl --kubeconfig lab.kubeconfig"},
+		{"status", "components, nodes and pods"},
+		{"exec client -- COMMAND", "run a program in a network namespace of the lab"},
+		{"down", "end it"},
+	} {
+		fmt.Fprintf(out, "  %-50s %s\n", Verb(cfg.Dir, next[0]), next[1])
+	}
 	return nil
+}
+
+// Verb is how to call this program for the lab in the folder: name is a command, with its arguments.
+func Verb(dir, name string) string {
+	if dir != DefaultDir {
+		command, rest, _ := strings.Cut(name, " ")
+		name = strings.TrimSpace(command + " --dir " + dir + " " + rest)
+	}
+	return os.Args[0] + " " + name
 }
 
 func downCommand() *cobra.Command {

@@ -14,7 +14,7 @@ func execCommand() *cobra.Command {
 		Long: `exec runs a program of this machine in the network namespace of TARGET: a machine of the lab (node-1,
 control-plane-0, router, client) or a pod (NAMESPACE/POD, or POD for one in the namespace default). Only the
 network is TARGET's; files and processes are this machine's. The exit code is the program's.`,
-		Example: `  varco-lab exec client -- curl http://10.240.0.11:30080
+		Example: `  varco-lab exec node-1 -- cat /proc/net/route
   varco-lab exec node-1 -- nft list ruleset
   varco-lab exec kube-system/my-pod -- sh`,
 		Args:                  checkExec,

@@ -100,7 +100,8 @@ func (o options) run(ctx context.Context, out io.Writer) (err error) {
 		return notInterrupted(ctx, err)
 	}
 	if !o.once {
-		next.PrintNext(out, o.verb, filepath.Join(o.cluster.Dir, "kubeconfig"))
+		verb := func(name string) string { return cluster.Verb(o.cluster.Dir, name) }
+		next.PrintNext(out, verb, filepath.Join(o.cluster.Dir, "kubeconfig"))
 		<-ctx.Done()
 	}
 	return err
@@ -126,14 +127,6 @@ func notInterrupted(ctx context.Context, err error) error {
 
 func (o options) config(out io.Writer) Config {
 	return Config{Manifest: o.manifest, Requests: o.requests, Out: out}
-}
-
-// verb is how to run a verb of this program on this lab.
-func (o options) verb(name string) string {
-	if o.cluster.Dir != cluster.DefaultDir {
-		name += " --dir " + o.cluster.Dir
-	}
-	return os.Args[0] + " " + name
 }
 
 // bringUp shows the lab's own steps.

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -28,6 +29,9 @@ cluster), a node, or a pod as NAMESPACE/POD or, in the namespace default, POD.`,
 		Args:         cobra.ExactArgs(1),
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cfg.Requests < 1 || cfg.Concurrency < 1 {
+				return errors.New("want one request (-n) and one at a time (-c) at least")
+			}
 			lab, err := cluster.Open(dir)
 			if err != nil {
 				return err

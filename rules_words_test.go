@@ -229,7 +229,7 @@ func (t *tree) links(name string) (out []violation) {
 }
 
 // machinePath matches what begins with a folder of one machine or one person.
-var machinePath = regexp.MustCompile(`(?:^|[^\w/])(/(?:work|root|(?:home|Users)/\w+)/)`)
+var machinePath = regexp.MustCompile(`(?:^|[^\w/])(/(?:root|(?:work|home|Users)/\w+)/)`)
 
 func checkMachinePaths(t *tree) (out []violation) {
 	for _, name := range slices.Sorted(maps.Keys(t.texts)) {

@@ -97,9 +97,9 @@ func TestUnknownCapability(t *testing.T) {
 
 func TestDeadline(t *testing.T) {
 	w := newWorld(t)
-	two := int64(2)
+	deadline := int64(8) // long enough for a process to start and end on a busy machine
 	ends, runs := w.once("ends", "succeed"), w.once("runs", "serve")
-	ends.Spec.ActiveDeadlineSeconds, runs.Spec.ActiveDeadlineSeconds = &two, &two
+	ends.Spec.ActiveDeadlineSeconds, runs.Spec.ActiveDeadlineSeconds = &deadline, &deadline
 	w.create(ends)
 	w.await("ends", "succeeded", hasPhase(v1.PodSucceeded))
 	w.create(runs)
@@ -129,7 +129,7 @@ func TestPreStop(t *testing.T) {
 func TestSlowProbeLeavesNoProcess(t *testing.T) {
 	w := newWorld(t)
 	pod := w.pod("web", "serve")
-	pod.Spec.Containers[0].LivenessProbe = &v1.Probe{PeriodSeconds: 1, TimeoutSeconds: 1, FailureThreshold: 100, ProbeHandler: v1.ProbeHandler{
+	pod.Spec.Containers[0].LivenessProbe = &v1.Probe{PeriodSeconds: 3, TimeoutSeconds: 1, FailureThreshold: 100, ProbeHandler: v1.ProbeHandler{
 		Exec: &v1.ExecAction{Command: []string{"sh", "-c", "sleep 30; true"}},
 	}}
 	w.create(pod)

@@ -121,7 +121,7 @@ func (c *converter) servicePort(p corev1.ServicePort) (service.ServicePort, bool
 		return service.ServicePort{}, false
 	}
 	out := service.ServicePort{Name: p.Name, Protocol: protocol, Port: port}
-	if p.NodePort != 0 {
+	if p.NodePort != 0 { // one that is not valid is noted, and the port goes without
 		out.NodePort, _ = c.port("spec.ports.nodePort", p.NodePort)
 	}
 	return out, true

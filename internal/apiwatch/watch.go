@@ -10,7 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -122,8 +121,8 @@ func (w *Watcher) subscribe() ([]informers.SharedInformerFactory, []cache.Inform
 		}
 		synced = append(synced, r.HasSynced)
 	}
-	add(services.Core().V1().Services().Informer(), handle(w.setService, w.deleteService))
-	add(slices.Discovery().V1().EndpointSlices().Informer(), handle(w.setSlice, w.deleteSlice))
+	add(services.Core().V1().Services().Informer(), keep(w, "Service", Service, (*service.Table).SetService, (*service.Table).DeleteService))
+	add(slices.Discovery().V1().EndpointSlices().Informer(), keep(w, "EndpointSlice", Slice, (*service.Table).SetSlice, (*service.Table).DeleteSlice))
 	add(nodes.Core().V1().Nodes().Informer(), handle(w.setNode, func(*corev1.Node) {}))
 	return []informers.SharedInformerFactory{services, slices, nodes}, synced, errors.Join(errs...)
 }
@@ -181,34 +180,24 @@ func handle[T any](set, del func(T)) cache.ResourceEventHandler {
 	}
 }
 
-func (w *Watcher) setService(obj *corev1.Service) {
-	s, ok, problems := Service(obj)
-	w.complain("Service", obj, problems)
-	if !ok {
-		w.deleteService(obj)
-		return
+// keep makes a handler that has the table hold what objects of one kind convert to; those that are not ours to serve, or
+// no longer, are deleted from it.
+func keep[O metav1.Object, S any](w *Watcher, kind string, convert func(O) (S, bool, []error),
+	set func(*service.Table, S), del func(*service.Table, service.Name),
+) cache.ResourceEventHandler {
+	gone := func(obj O) {
+		n := service.Name{Namespace: obj.GetNamespace(), Name: obj.GetName()}
+		w.config.Update(func(t *service.Table) { del(t, n) })
 	}
-	w.config.Update(func(t *service.Table) { t.SetService(s) })
-}
-
-func (w *Watcher) deleteService(obj *corev1.Service) {
-	n := service.Name{Namespace: obj.Namespace, Name: obj.Name}
-	w.config.Update(func(t *service.Table) { t.DeleteService(n) })
-}
-
-func (w *Watcher) setSlice(obj *discoveryv1.EndpointSlice) {
-	s, ok, problems := Slice(obj)
-	w.complain("EndpointSlice", obj, problems)
-	if !ok {
-		w.deleteSlice(obj)
-		return
-	}
-	w.config.Update(func(t *service.Table) { t.SetSlice(s) })
-}
-
-func (w *Watcher) deleteSlice(obj *discoveryv1.EndpointSlice) {
-	n := service.Name{Namespace: obj.Namespace, Name: obj.Name}
-	w.config.Update(func(t *service.Table) { t.DeleteSlice(n) })
+	return handle(func(obj O) {
+		s, ok, problems := convert(obj)
+		w.complain(kind, obj, problems)
+		if !ok {
+			gone(obj)
+			return
+		}
+		w.config.Update(func(t *service.Table) { set(t, s) })
+	}, gone)
 }
 
 func (w *Watcher) setNode(obj *corev1.Node) { w.config.Node(NodeAddrs(obj)) }

@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"encoding/binary"
 	"net"
 	"net/netip"
 	"slices"
@@ -149,7 +148,7 @@ func bitwise(mask, xor uint32) *expr.Bitwise {
 	return &expr.Bitwise{SourceRegister: regKey, DestRegister: regKey, Len: 4, Mask: number(mask), Xor: number(xor)}
 }
 
-func number(n uint32) []byte { return binary.NativeEndian.AppendUint32(nil, n) }
+func number(n uint32) []byte { return encoder{}.number(n) }
 
 // ifMarked goes on only if the packet has the mark, setMark and clearMark change it and leave the other bits alone.
 func (t *table) ifMarked() []expr.Any {

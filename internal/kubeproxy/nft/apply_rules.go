@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"github.com/google/nftables"
@@ -157,7 +156,7 @@ func (t *table) commented(chain, comment string, statements ...[]expr.Any) {
 
 func verdictElement(c Class, chain string) nftables.SetElement {
 	return nftables.SetElement{
-		Key:         binary.NativeEndian.AppendUint32(nil, uint32(c)),
+		Key:         number(uint32(c)),
 		VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain},
 	}
 }

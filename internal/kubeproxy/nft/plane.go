@@ -25,8 +25,8 @@ func (p *Plane) Update(ctx context.Context, c service.Changes) error {
 	return nil
 }
 
-// Replace makes the kernel hold exactly the given state, whatever it held before, in one transaction. It may be
-// repeated.
+// Replace makes the kernel hold exactly the given state, which is Changes from nothing, whatever it held before, in one
+// transaction. It may be repeated.
 func (p *Plane) Replace(ctx context.Context, all service.Changes) error {
 	fresh := newState()
 	if err := p.apply(ctx, fresh, all, true); err != nil {
@@ -38,9 +38,6 @@ func (p *Plane) Replace(ctx context.Context, all service.Changes) error {
 
 func (p *Plane) apply(ctx context.Context, s *state, c service.Changes, replace bool) error {
 	old, new := RenderNode(c.OldNode), RenderNode(c.NodeAddrs)
-	if replace {
-		old = nil
-	}
 	slots := map[service.Key][]service.Backend{}
 	for _, change := range c.Ports {
 		key := change.Key()

@@ -12,6 +12,9 @@ type Name struct{ Namespace, Name string }
 // String returns "namespace/name".
 func (n Name) String() string { return n.Namespace + "/" + n.Name }
 
+// MarshalText returns String, so that JSON holds one word.
+func (n Name) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
+
 // Compare orders names by namespace, then name.
 func (n Name) Compare(m Name) int {
 	return cmp.Or(cmp.Compare(n.Namespace, m.Namespace), cmp.Compare(n.Name, m.Name))
@@ -40,6 +43,9 @@ func (p Protocol) String() string {
 	return fmt.Sprintf("protocol-%d", uint8(p))
 }
 
+// MarshalText returns String, so that JSON holds the name.
+func (p Protocol) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
 // Family is an IP family by its version number.
 type Family uint8
 
@@ -51,6 +57,12 @@ const (
 
 // String returns "ipv4" or "ipv6".
 func (f Family) String() string { return fmt.Sprintf("ipv%d", uint8(f)) }
+
+// MarshalText returns String, so that JSON holds the name.
+func (f Family) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
+// families returns the IP families in the order in which pairs hold them.
+func families() [2]Family { return [...]Family{IPv4, IPv6} }
 
 // FamilyOf returns the family of a valid address. IPv4-mapped IPv6 addresses must have been unmapped.
 func FamilyOf(a netip.Addr) Family {

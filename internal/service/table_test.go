@@ -31,20 +31,43 @@ func svc(name string, created int64, at string) *service.Service {
 	return s
 }
 
-// slice is a Slice of a Service. An endpoint is ADDRESS@NODE, with - ready not, ~ terminating but serving.
+// slice is a Slice of a Service. An endpoint is ADDRESS, before it a sign of its condition if it is not simply ready, and
+// behind it where it runs and which hints it has: -10.1.0.1@node-1/zone-a>node-1>zone-a>zone-b.
 func slice(name, owner, endpoints string) *service.Slice {
 	s := &service.Slice{
 		Name: service.Name{Namespace: "x", Name: name}, Service: service.Name{Namespace: "x", Name: owner},
 		Ports: []service.SlicePort{{Protocol: service.TCP, Port: 8080}},
 	}
 	for _, e := range strings.Fields(endpoints) {
-		addr, node, _ := strings.Cut(strings.TrimLeft(e, "-~"), "@")
-		s.Endpoints = append(s.Endpoints, service.Endpoint{
-			Addr: netip.MustParseAddr(addr), Node: node,
-			Ready: e[0] != '-' && e[0] != '~', Serving: e[0] != '-', Terminating: e[0] == '~',
-		})
+		s.Endpoints = append(s.Endpoints, endpoint(e))
 	}
 	return s
+}
+
+func endpoint(text string) service.Endpoint {
+	e := service.Endpoint{Ready: true, Serving: true}
+	switch text[0] {
+	case '-': // not ready
+		e.Ready, e.Serving = false, false
+	case '~': // terminating but serving
+		e.Ready, e.Terminating = false, true
+	case '!': // terminating
+		e.Ready, e.Serving, e.Terminating = false, false, true
+	case '+': // published although it is not ready
+		e.Serving = false
+	}
+	place, hints, _ := strings.Cut(strings.TrimLeft(text, "-~!+"), ">")
+	place, e.Zone, _ = strings.Cut(place, "/")
+	place, e.Node, _ = strings.Cut(place, "@")
+	e.Addr = netip.MustParseAddr(place)
+	for _, h := range strings.FieldsFunc(hints, func(r rune) bool { return r == '>' }) {
+		if strings.HasPrefix(h, "zone-") {
+			e.ForZones = append(e.ForZones, h)
+		} else {
+			e.ForNodes = append(e.ForNodes, h)
+		}
+	}
+	return e
 }
 
 // state is what the table asks for: "NAME at ADDRESSES to BACKENDS", one Service a line.
@@ -56,7 +79,7 @@ func state(t *service.Table) string {
 		for _, f := range c.New.Frontends {
 			at = append(at, f.Addr.Addr().String())
 		}
-		for _, b := range c.New.Backends {
+		for _, b := range c.New.Cluster {
 			to = append(to, b.Addr.Addr().String()+map[bool]string{true: "!"}[b.Local])
 		}
 		lines = append(lines, fmt.Sprintf("%s at %s to %s", c.New.Key.Service.Name, strings.Join(at, ","), strings.Join(to, ",")))
@@ -137,6 +160,8 @@ func TestBackends(t *testing.T) {
 		{"terminating ones while nothing is ready", []*service.Slice{slice("1", "a", "~10.1.0.1 -10.1.0.2")}, "10.1.0.1"},
 		{"no terminating ones beside ready ones", []*service.Slice{slice("1", "a", "~10.1.0.1 10.1.0.2")}, "10.1.0.2"},
 		{"an address twice counts once, not terminating", []*service.Slice{slice("1", "a", "10.1.0.1"), slice("2", "a", "~10.1.0.1")}, "10.1.0.1"},
+		{"an address twice, in slices named the other way", []*service.Slice{slice("1", "a", "~10.1.0.1 -10.1.0.2"), slice("2", "a", "10.1.0.1 10.1.0.2")}, "10.1.0.1,10.1.0.2"},
+		{"an address twice in a slice", []*service.Slice{slice("1", "a", "-10.1.0.1 10.1.0.1 ~10.1.0.1")}, "10.1.0.1"},
 		{"none of the other family", []*service.Slice{slice("1", "a", "fd00::1")}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -3,17 +3,12 @@ package apiwatch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/client-go/informers"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
@@ -23,68 +18,92 @@ import (
 // labelServiceProxyName marks Services that another proxy serves (well-known label).
 const labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
 
-// shutdownTimeout bounds the wait for informers at the end.
-const shutdownTimeout = time.Second
-
-// askTimeout bounds the question why there is no list yet.
-const askTimeout = 5 * time.Second
-
-// slowSync is how long the first listing may take before the log says so, again and again.
-const slowSync = 10 * time.Second
+const (
+	// shutdownTimeout bounds the wait for reflectors at the end.
+	shutdownTimeout = time.Second
+	// askTimeout bounds the question why there is no list yet.
+	askTimeout = 5 * time.Second
+	// slowSync is how long the first listing may take before the log says so, again and again.
+	slowSync = 10 * time.Second
+	// minBackoff and maxBackoff bound the pause after a list or watch that failed; it doubles, with a jitter of as much
+	// again. Upstream goes up to 30 s, and so does its delay after the API server is back.
+	minBackoff = 800 * time.Millisecond
+	maxBackoff = 10 * time.Second
+)
 
 // Config of a Watcher.
 type Config struct {
-	Client   kubernetes.Interface
-	NodeName string                     // the node whose addresses NodeAddrs is told
-	Update   func(func(*service.Table)) // runs a change of the table; must not block for long
-	Node     func(addrs []netip.Addr)   // told the own node's addresses, when they are known and when they change
-	Log      *slog.Logger
+	Client   kubernetes.Interface       // required
+	NodeName string                     // required: the own node
+	Update   func(func(*service.Table)) // required: runs a change of the table; must not block for long
+	Node     func(Node)                 // optional: told the own node when it is known and when it changes; must not block
+	Seen     func(kind string)          // optional: told of each object of a kind, "Service" say, that is listed, changes or goes; before Update
+	NodeIP   netip.Addr                 // optional: stands for the own node, in the place of its address of the same family
+	Log      *slog.Logger               // required
+	// IgnoreExternalIPs leaves out all external IPs (upstream's feature gate AllowServiceExternalIPs, turned off): whoever
+	// may write a Service can take over addresses by them (CVE-2020-8554).
+	IgnoreExternalIPs bool
 }
 
-// Watcher keeps a service.Table as the API server says.
+// Watcher keeps a service.Table as the API server says: Services, EndpointSlices, ServiceCIDRs, and the zone and
+// addresses of the own node. The addresses at which NodePorts are served are not its business.
 type Watcher struct {
-	config Config
-	synced chan struct{}
-
-	mu  sync.Mutex // guards err
-	err error      // the last one of a list or watch
+	config  Config
+	contact *contact
+	started time.Time // of Run
+	synced  chan struct{}
 }
 
 // New returns a watcher that does nothing before Run.
-func New(c Config) *Watcher { return &Watcher{config: c, synced: make(chan struct{})} }
+func New(c Config) *Watcher {
+	if c.Node == nil {
+		c.Node = func(Node) {}
+	}
+	if c.Seen == nil {
+		c.Seen = func(string) {}
+	}
+	return &Watcher{config: c, contact: newContact(c.Log), synced: make(chan struct{})}
+}
 
-// Synced is closed once all objects that the API server had at the start are in the table.
+// Synced is closed once all objects that the API server had at the start are in the table. Not waited for are a Node
+// object that does not exist, and ServiceCIDRs that the API server does not have or does not show.
 func (w *Watcher) Synced() <-chan struct{} { return w.synced }
 
-// Run watches until the context ends; then it returns nil. An API server that goes away is waited for.
+// Run watches until the context ends; then it returns nil. An API server that goes away is waited for. It is called once.
 func (w *Watcher) Run(ctx context.Context) error {
-	factories, handlers, err := w.subscribe()
-	if err != nil {
-		return err
+	w.started = time.Now()
+	feeds := w.feeds()
+	var running sync.WaitGroup
+	for _, f := range feeds {
+		running.Go(func() { f.run(ctx) })
 	}
-	for _, f := range factories {
-		f.StartWithContext(ctx)
-	}
-	defer shutdown(factories)
-	for !w.waitFor(ctx, handlers) {
+	defer waitShortly(&running)
+	for !waitFor(ctx, feeds) {
 		if ctx.Err() != nil {
 			return nil
 		}
 		w.config.Log.Warn("still waiting for the API server to list Services, EndpointSlices and this node", "error", w.reason(ctx))
 	}
 	close(w.synced)
-	<-ctx.Done()
+	w.contact.follow(ctx)
 	return nil
 }
 
-// shutdown waits for the informers to end, but not for long: one that waits to try a dead API server again sleeps on for
-// up to half a minute, and does nothing any more.
-func shutdown(factories []informers.SharedInformerFactory) {
+// Lost returns since when the API server does not answer, and its last error; zero while it does. It is safe for concurrent
+// use.
+func (w *Watcher) Lost() (since time.Time, err error) {
+	if since, err = w.contact.since(); time.Since(since) < lostAfter {
+		return time.Time{}, nil
+	}
+	return since, err
+}
+
+// waitShortly waits for the reflectors to end, but not for long: one that waits to try a dead API server again sleeps on
+// for some seconds, and does nothing any more.
+func waitShortly(running *sync.WaitGroup) {
 	ended := make(chan struct{})
 	go func() {
-		for _, f := range factories {
-			f.Shutdown()
-		}
+		running.Wait()
 		close(ended)
 	}()
 	select {
@@ -93,54 +112,23 @@ func shutdown(factories []informers.SharedInformerFactory) {
 	}
 }
 
-func (w *Watcher) waitFor(ctx context.Context, handlers []cache.InformerSynced) bool {
+// waitFor returns true once all feeds have handed on their first list, false if that takes long.
+func waitFor(ctx context.Context, feeds []feed) bool {
 	ctx, cancel := context.WithTimeout(ctx, slowSync)
 	defer cancel()
-	return cache.WaitForCacheSync(ctx.Done(), handlers...)
-}
-
-// subscribe adds a handler for each kind of object. Objects are selected on the server: no Service without a ClusterIP,
-// nothing that belongs to another proxy, no node but the own.
-func (w *Watcher) subscribe() ([]informers.SharedInformerFactory, []cache.InformerSynced, error) {
-	services := w.factory(func(o *metav1.ListOptions) {
-		o.LabelSelector = "!" + labelServiceProxyName
-		o.FieldSelector = fields.OneTermNotEqualSelector("spec.clusterIP", corev1.ClusterIPNone).String()
-	})
-	slices := w.factory(func(o *metav1.ListOptions) { o.LabelSelector = "!" + corev1.IsHeadlessService })
-	nodes := w.factory(func(o *metav1.ListOptions) {
-		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", w.config.NodeName).String()
-	})
-	var synced []cache.InformerSynced
-	var errs []error
-	add := func(i cache.SharedIndexInformer, h cache.ResourceEventHandler) {
-		r, err := i.AddEventHandler(h)
-		err = errors.Join(err, i.SetWatchErrorHandlerWithContext(w.remember))
-		if err != nil {
-			errs = append(errs, fmt.Errorf("watch the API server: %w", err))
-			return
+	for _, f := range feeds {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-f.synced:
 		}
-		synced = append(synced, r.HasSynced)
 	}
-	add(services.Core().V1().Services().Informer(), keep(w, "Service", Service, (*service.Table).SetService, (*service.Table).DeleteService))
-	add(slices.Discovery().V1().EndpointSlices().Informer(), keep(w, "EndpointSlice", Slice, (*service.Table).SetSlice, (*service.Table).DeleteSlice))
-	add(nodes.Core().V1().Nodes().Informer(), handle(w.setNode, func(*corev1.Node) {}))
-	return []informers.SharedInformerFactory{services, slices, nodes}, synced, errors.Join(errs...)
+	return true
 }
 
-// remember keeps the error for the log line that says what is waited for, and hands it on.
-func (w *Watcher) remember(ctx context.Context, r *cache.Reflector, err error) {
-	w.mu.Lock()
-	w.err = err
-	w.mu.Unlock()
-	cache.DefaultWatchErrorHandler(ctx, r, err)
-}
-
-// reason says why there is no list yet. client-go keeps a refused connection to itself, so it is asked for.
+// reason says why there is no list yet.
 func (w *Watcher) reason(ctx context.Context) error {
-	w.mu.Lock()
-	err := w.err
-	w.mu.Unlock()
-	if err != nil {
+	if err := w.contact.lastError(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
@@ -151,61 +139,16 @@ func (w *Watcher) reason(ctx context.Context) error {
 	return errors.New("it answers, but not with these lists")
 }
 
-func (w *Watcher) factory(options func(*metav1.ListOptions)) informers.SharedInformerFactory {
-	return informers.NewSharedInformerFactoryWithOptions(w.config.Client, 0,
-		informers.WithTweakListOptions(options), informers.WithTransform(strip))
+// feed is what keeps one kind of objects up to date.
+type feed struct {
+	run    func(context.Context)
+	synced <-chan struct{} // closed when the first list was handed on
 }
 
-// strip removes what no proxy reads, which is a good part of the memory.
-func strip(obj any) (any, error) {
-	if m, err := meta.Accessor(obj); err == nil {
-		m.SetManagedFields(nil)
-	}
-	return obj, nil
-}
-
-// handle makes a handler of two functions.
-func handle[T any](set, del func(T)) cache.ResourceEventHandler {
-	return cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(obj any) { set(obj.(T)) },
-		UpdateFunc: func(_, obj any) { set(obj.(T)) },
-		DeleteFunc: func(obj any) {
-			if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-				obj = gone.Obj
-			}
-			if o, ok := obj.(T); ok {
-				del(o)
-			}
-		},
-	}
-}
-
-// keep makes a handler that has the table hold what objects of one kind convert to; those that are not ours to serve, or
-// no longer, are deleted from it.
-func keep[O metav1.Object, S any](w *Watcher, kind string, convert func(O) (S, bool, []error),
-	set func(*service.Table, S), del func(*service.Table, service.Name),
-) cache.ResourceEventHandler {
-	gone := func(obj O) {
-		n := service.Name{Namespace: obj.GetNamespace(), Name: obj.GetName()}
-		w.config.Update(func(t *service.Table) { del(t, n) })
-	}
-	return handle(func(obj O) {
-		s, ok, problems := convert(obj)
-		w.complain(kind, obj, problems)
-		if !ok {
-			gone(obj)
-			return
-		}
-		w.config.Update(func(t *service.Table) { set(t, s) })
-	}, gone)
-}
-
-func (w *Watcher) setNode(obj *corev1.Node) { w.config.Node(NodeAddrs(obj)) }
-
-// complain logs what is wrong with an object; the rest of it is served.
-func (w *Watcher) complain(kind string, obj metav1.Object, problems []error) {
-	if err := errors.Join(problems...); err != nil {
-		w.config.Log.Warn("leaves out a part of an object that is not valid",
-			"kind", kind, "namespace", obj.GetNamespace(), "name", obj.GetName(), "error", err)
+func options(name string) cache.ReflectorOptions {
+	steps := int(maxBackoff / minBackoff) // more than it takes to reach the longest pause
+	return cache.ReflectorOptions{
+		Name:    name,
+		Backoff: &wait.Backoff{Duration: minBackoff, Cap: maxBackoff, Steps: steps, Factor: 2, Jitter: 1},
 	}
 }

@@ -26,20 +26,22 @@ import (
 type sink struct {
 	mu      sync.Mutex
 	table   *service.Table
-	node    []netip.Addr
+	node    apiwatch.Node
+	updates int
 	changed chan struct{}
 }
 
 func (s *sink) update(fn func(*service.Table)) {
 	s.mu.Lock()
 	fn(s.table)
+	s.updates++
 	s.mu.Unlock()
 	s.signal()
 }
 
-func (s *sink) setNode(addrs []netip.Addr) {
+func (s *sink) setNode(n apiwatch.Node) {
 	s.mu.Lock()
-	s.node = addrs
+	s.node = n
 	s.mu.Unlock()
 	s.signal()
 }
@@ -52,11 +54,14 @@ func (s *sink) signal() {
 }
 
 // wait returns when the ports of the table are as wanted: "name→backend,backend …".
-func (s *sink) wait(t *testing.T, want string) {
+func (s *sink) wait(t *testing.T, want string) { s.waitFor(t, want, s.describe) }
+
+// waitFor returns when what is described is as wanted.
+func (s *sink) waitFor(t *testing.T, want string, describe func() string) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(30 * time.Second)
 	for {
-		got := s.describe()
+		got := describe()
 		if got == want {
 			return
 		}
@@ -75,7 +80,7 @@ func (s *sink) describe() string {
 	var out []string
 	for _, c := range s.table.All().Ports {
 		var backends []string
-		for _, b := range c.New.Backends {
+		for _, b := range c.New.Cluster {
 			backends = append(backends, b.Addr.String())
 		}
 		out = append(out, c.New.Key.Service.Name+"→"+strings.Join(backends, ","))
@@ -104,12 +109,16 @@ func slice(name, owner string, ips ...string) *discoveryv1.EndpointSlice {
 }
 
 // watch runs a watcher until it knows all objects. The function returned ends it.
-func watch(t *testing.T, client kubernetes.Interface) (s *sink, end func()) {
+func watch(t *testing.T, client kubernetes.Interface, adjust ...func(*apiwatch.Config)) (s *sink, end func()) {
 	t.Helper()
 	s = &sink{table: service.NewTable("node-1"), changed: make(chan struct{}, 1)}
-	w := apiwatch.New(apiwatch.Config{
+	config := apiwatch.Config{
 		Client: client, NodeName: "node-1", Update: s.update, Node: s.setNode, Log: slog.New(slog.DiscardHandler),
-	})
+	}
+	for _, a := range adjust {
+		a(&config)
+	}
+	w := apiwatch.New(config)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
@@ -132,7 +141,7 @@ func TestWatcherFollowsObjects(t *testing.T) {
 	if got := s.describe(); got != "a→10.244.0.1:8080" {
 		t.Errorf("once synced: got %q", got)
 	}
-	if want := []netip.Addr{netip.MustParseAddr("10.240.0.11")}; !slices.Equal(s.node, want) {
+	if want := []netip.Addr{netip.MustParseAddr("10.240.0.11")}; !slices.Equal(s.node.Addrs, want) {
 		t.Errorf("once synced: got node addresses %v", s.node)
 	}
 
@@ -178,6 +187,7 @@ func TestWatcherAsksForWhatIsItsOwn(t *testing.T) {
 		"services":       "!service.kubernetes.io/service-proxy-name spec.clusterIP!=None",
 		"endpointslices": "!service.kubernetes.io/headless ",
 		"nodes":          " metadata.name=node-1",
+		"servicecidrs":   " ",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

@@ -1,0 +1,141 @@
+package apiwatch
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"varco.dev/internal/service"
+)
+
+// Service converts a Service. ok is false for those that are not ours to serve: without a ClusterIP, or of type
+// ExternalName even if it has one. Parts that are not valid are left out and named in problems.
+func Service(s *corev1.Service) (out *service.Service, ok bool, problems []error) {
+	if s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == "" || s.Spec.ClusterIP == corev1.ClusterIPNone {
+		return nil, false, nil
+	}
+	c := converter{}
+	out = &service.Service{
+		Name:            service.Name{Namespace: shared(s.Namespace), Name: s.Name},
+		Created:         s.CreationTimestamp.Time,
+		ClusterIPs:      c.clusterIPs(s),
+		ExternalIPs:     c.addrs("spec.externalIPs", s.Spec.ExternalIPs),
+		LoadBalancerIPs: c.addrs("status.loadBalancer.ingress", ingressIPs(s)),
+		Internal:        c.policy("spec.internalTrafficPolicy", string(deref(s.Spec.InternalTrafficPolicy, ""))),
+		Affinity:        c.affinity(s),
+		Sources:         c.prefixes("spec.loadBalancerSourceRanges", s.Spec.LoadBalancerSourceRanges),
+		Balance:         c.balance(s.Annotations[AnnotationBalance]),
+		Weights:         c.weights(s.Annotations[AnnotationWeights]),
+	}
+	if isExternal(s) {
+		out.External = c.policy("spec.externalTrafficPolicy", string(s.Spec.ExternalTrafficPolicy))
+	}
+	if s.Spec.Type == corev1.ServiceTypeLoadBalancer && out.External == service.PolicyLocal {
+		out.HealthCheckPort, _ = c.port("spec.healthCheckNodePort", s.Spec.HealthCheckNodePort)
+	}
+	out.Ports = c.servicePorts(s.Spec.Ports)
+	return out, true, c.problems
+}
+
+// clusterIPs returns at most one address per family. spec.ipFamilies tells which one is of which family; only where it is
+// missing, in objects of old API servers, spec.clusterIP counts alone.
+func (c *converter) clusterIPs(s *corev1.Service) []netip.Addr {
+	if len(s.Spec.IPFamilies) == 0 {
+		return c.addrs("spec.clusterIP", []string{s.Spec.ClusterIP})
+	}
+	n := min(len(s.Spec.IPFamilies), len(s.Spec.ClusterIPs))
+	out := make([]netip.Addr, 0, n)
+	for i, ip := range s.Spec.ClusterIPs[:n] {
+		family := s.Spec.IPFamilies[i]
+		a, err := parseAddr(ip)
+		switch {
+		case err != nil:
+			c.problem("spec.clusterIPs: %w", err)
+		case a.Is4() != (family == corev1.IPv4Protocol):
+			c.problem("spec.clusterIPs: %s is not of the family %s that spec.ipFamilies says", a, family)
+		case !slices.Contains(s.Spec.IPFamilies[:i], family): // the first of a family counts
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// isExternal tells whether clients outside the cluster are meant to reach a Service. The external policy of others means
+// nothing.
+func isExternal(s *corev1.Service) bool {
+	switch s.Spec.Type {
+	case corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort:
+		return true
+	case corev1.ServiceTypeClusterIP, "":
+		return len(s.Spec.ExternalIPs) > 0
+	}
+	return false
+}
+
+// ingressIPs returns the load balancer's addresses whose traffic comes to the nodes as it is. With ipMode Proxy the load
+// balancer wants to see the traffic itself (KEP-1860).
+func ingressIPs(s *corev1.Service) (out []string) {
+	for _, i := range s.Status.LoadBalancer.Ingress {
+		if i.IPMode == nil || *i.IPMode == corev1.LoadBalancerIPModeVIP {
+			out = append(out, i.IP)
+		}
+	}
+	return out
+}
+
+func (c *converter) policy(field, word string) service.Policy {
+	switch word {
+	case "", service.PolicyCluster.String():
+		return service.PolicyCluster
+	case service.PolicyLocal.String():
+		return service.PolicyLocal
+	}
+	c.problem("%s: %q is not Cluster or Local", field, word)
+	return service.PolicyCluster
+}
+
+// affinity returns for how long a client keeps its backend, 0 where it does not. Kubernetes bounds the time to a day.
+func (c *converter) affinity(s *corev1.Service) time.Duration {
+	switch s.Spec.SessionAffinity {
+	case "", corev1.ServiceAffinityNone:
+		return 0
+	case corev1.ServiceAffinityClientIP:
+	default:
+		c.problem("spec.sessionAffinity: %q is not None or ClientIP", s.Spec.SessionAffinity)
+		return 0
+	}
+	seconds := int32(corev1.DefaultClientIPServiceAffinitySeconds)
+	if conf := s.Spec.SessionAffinityConfig; conf != nil && conf.ClientIP != nil {
+		seconds = deref(conf.ClientIP.TimeoutSeconds, seconds)
+	}
+	if day := int32(24 * time.Hour / time.Second); seconds < 1 || seconds > day {
+		c.problem("spec.sessionAffinityConfig.clientIP.timeoutSeconds: %d is not between 1 and %d", seconds, day)
+		seconds = corev1.DefaultClientIPServiceAffinitySeconds
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+func (c *converter) servicePorts(ports []corev1.ServicePort) []service.ServicePort {
+	out := make([]service.ServicePort, 0, len(ports))
+	for _, p := range ports {
+		if port, ok := c.servicePort(p); ok {
+			out = append(out, port)
+		}
+	}
+	return out
+}
+
+func (c *converter) servicePort(p corev1.ServicePort) (service.ServicePort, bool) {
+	protocol, ok := c.protocol("spec.ports.protocol", p.Protocol)
+	port, valid := c.port("spec.ports.port", p.Port)
+	if !ok || !valid {
+		return service.ServicePort{}, false
+	}
+	out := service.ServicePort{Name: shared(p.Name), Protocol: protocol, Port: port}
+	if p.NodePort != 0 { // one that is not valid is noted, and the port goes without
+		out.NodePort, _ = c.port("spec.ports.nodePort", p.NodePort)
+	}
+	return out, true
+}

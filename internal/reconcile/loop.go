@@ -22,13 +22,21 @@ type DataPlane interface {
 }
 
 // Defaults of the loop.
+//
+// A transaction of a small change takes a few hundredths of a millisecond, so waiting longer would gain nothing but for what
+// belongs together: what the API server writes at once comes in one read of the connection.
 const (
-	DefaultIdle       = time.Millisecond       // quiet time after which changes are applied
-	DefaultMaxWait    = 20 * time.Millisecond  // time after which they are applied in any case
-	DefaultMinRetry   = 100 * time.Millisecond // pause after the first failure; it doubles
-	DefaultMaxRetry   = 30 * time.Second       // longest pause
-	DefaultResync     = time.Hour              // how often everything is applied anew, against silent damage
-	DefaultStuckAfter = time.Minute            // a change older than this makes the loop unhealthy
+	DefaultIdle        = 250 * time.Microsecond // quiet time after which changes are applied
+	DefaultMaxWait     = 5 * time.Millisecond   // time after which they are applied in any case
+	DefaultMinRetry    = 100 * time.Millisecond // pause after the whole state could not be applied; it doubles
+	DefaultMaxRetry    = 30 * time.Second       // longest pause
+	DefaultFirstRepair = 20 * time.Millisecond  // time from Repair to applying the whole state; another copy of the proxy may only be ahead
+	DefaultMinRepair   = 100 * time.Millisecond // the same for the next Repair; it doubles
+	DefaultCalm        = time.Minute            // time without a Repair after which the next one is the first again
+	DefaultResync      = time.Hour              // how often everything is applied anew, against silent damage
+	DefaultStuckAfter  = time.Minute            // a change older than this makes the loop unhealthy
+	DefaultLogPause    = 10 * time.Second       // between messages about failures
+	maxTriggers        = 10000                  // times of changes that are kept while nothing can be applied
 )
 
 // Config of a Loop.
@@ -38,6 +46,11 @@ type Config struct {
 	Start  <-chan struct{} // required: closed once the table knows all objects; nothing is applied before
 	Log    *slog.Logger    // required
 	Report func(Result)    // optional: called after each attempt to apply something; must not block
+	// MinPause is the least time between two times that changes are applied. 0: none.
+	MinPause time.Duration
+	// Applied is called after each success with what the data plane now has: changes since the last call, or with full the
+	// whole state as Changes from nothing. Calls come one after the other and must not block. Optional.
+	Applied func(c service.Changes, full bool)
 }
 
 // Result of one attempt to apply.
@@ -51,11 +64,15 @@ type Result struct {
 type Loop struct {
 	config Config
 	wake   chan struct{} // capacity 1: changes are in the table
+	repair chan string   // capacity 1: why the whole state is to be applied
 
-	mu      sync.Mutex // guards the fields below
-	table   *service.Table
-	health  Health
-	started bool
+	mu       sync.Mutex // guards the fields below
+	table    *service.Table
+	health   Health
+	started  bool
+	flying   time.Time   // since when the changes waited that are being applied; zero: none are
+	triggers []time.Time // of changes that are not applied
+	ledger   ledger
 }
 
 // Health of the loop at one time.
@@ -76,7 +93,10 @@ func New(c Config) *Loop {
 	if c.Report == nil {
 		c.Report = func(Result) {}
 	}
-	return &Loop{config: c, wake: make(chan struct{}, 1), table: c.Table}
+	if c.Applied == nil {
+		c.Applied = func(service.Changes, bool) {}
+	}
+	return &Loop{config: c, wake: make(chan struct{}, 1), repair: make(chan string, 1), table: c.Table, ledger: newLedger()}
 }
 
 // Update lets fn change the table, alone, and has the changes applied soon. It is safe for concurrent use.
@@ -93,11 +113,31 @@ func (l *Loop) Update(fn func(*service.Table)) {
 	}
 }
 
+// View lets fn look at the table, alone. What it changes would go unnoticed. It is safe for concurrent use.
+func (l *Loop) View(fn func(*service.Table)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fn(l.table)
+}
+
+// Repair has the whole state applied soon, because of what someone else has done; reason says it in the log. It does not
+// block and is safe for concurrent use.
+func (l *Loop) Repair(reason string) {
+	select {
+	case l.repair <- reason:
+	default: // the one that waits does it
+	}
+}
+
 // Health returns the present state. It is safe for concurrent use.
 func (l *Loop) Health() Health {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.health
+	h := l.health
+	if !l.flying.IsZero() {
+		h.PendingFrom = l.flying
+	}
+	return h
 }
 
 // Run applies changes until the context ends; then it returns nil. What was applied stays.
@@ -110,7 +150,8 @@ func (l *Loop) Run(ctx context.Context) error {
 	l.start()
 	resync := time.NewTicker(DefaultResync)
 	defer resync.Stop()
-	full, retry := true, DefaultMinRetry
+	r := runner{Loop: l, resync: resync.C, retry: DefaultMinRetry}
+	full := true
 	for {
 		err := l.apply(ctx, full)
 		if ctx.Err() != nil {
@@ -119,16 +160,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		if errors.Is(err, errors.ErrUnsupported) {
 			return fmt.Errorf("serve Services on this node: %w", err)
 		}
-		var again <-chan time.Time
-		full = err != nil
-		if full {
-			l.config.Log.Error("cannot apply Services, trying again", "after", retry, "error", err)
-			again = time.After(retry)
-			retry = min(2*retry, DefaultMaxRetry)
-		} else {
-			retry = DefaultMinRetry
-		}
-		if !l.wait(ctx, again, resync.C, &full) {
+		if full = r.next(ctx, full, err); ctx.Err() != nil {
 			return nil
 		}
 	}
@@ -141,86 +173,78 @@ func (l *Loop) start() {
 	l.started, l.health.PendingFrom = true, time.Now()
 }
 
-// wait returns true when there is something to apply. After a failure that is when again fires: what changes meanwhile
-// is part of the whole state that is applied then.
-func (l *Loop) wait(ctx context.Context, again, resync <-chan time.Time, full *bool) bool {
-	wake := l.wake
-	if again != nil {
-		wake = nil
-	}
-	select {
-	case <-ctx.Done():
-		return false
-	case <-again:
-		return true
-	case <-resync:
-		*full = true
-		return true
-	case <-wake:
-		return l.settle(ctx)
-	}
-}
-
-// settle waits until changes stop coming for a moment, so that one transaction takes those that belong together.
-func (l *Loop) settle(ctx context.Context) bool {
-	latest := time.After(DefaultMaxWait)
-	for {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-latest:
-			return true
-		case <-time.After(DefaultIdle):
-			return true
-		case <-l.wake:
-		}
-	}
-}
-
 // apply takes the changes out of the table and applies them, or the whole state.
 func (l *Loop) apply(ctx context.Context, full bool) error {
-	l.mu.Lock()
-	since := l.health.PendingFrom
-	l.health.PendingFrom = time.Time{}
-	changes := l.table.Changes()
-	all := service.Changes{}
-	if full {
-		all = l.table.All()
-	}
-	l.mu.Unlock()
-	l.reportLosses(changes)
-
+	changes, losses := l.take(full)
+	l.reportLosses(losses)
 	if !full && changes.Empty() {
+		l.finish(nil, false)
+		if len(changes.Health)+len(changes.Triggers) > 0 {
+			l.config.Applied(changes, false)
+		}
 		return nil
 	}
 	start := time.Now()
 	var err error
 	if full {
-		err = l.config.Plane.Replace(ctx, all)
+		err = l.config.Plane.Replace(ctx, changes)
 	} else {
 		err = l.config.Plane.Update(ctx, changes)
 	}
 	took := time.Since(start)
 	l.config.Report(Result{Full: full, Took: took, Err: err})
-	l.finish(since, err)
-	if full && err == nil {
-		l.config.Log.Info("applied all Services", "ports", len(all.Ports), "took", took)
+	l.finish(err, true)
+	if err != nil {
+		return err
 	}
-	return err
+	if full {
+		l.config.Log.Info("applied all Services", "ports", len(changes.Ports), "took", took)
+	}
+	l.config.Applied(changes, full)
+	return nil
 }
 
-func (l *Loop) finish(since time.Time, err error) {
+// take returns what is to be applied, which is the changes since the last call or the whole state, and the changes.
+func (l *Loop) take(full bool) (apply, changes service.Changes) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.health.Err = err
-	if err == nil {
-		l.health.Synced, l.health.LastSuccess = true, time.Now()
-		return
-	}
+	changes = l.table.Changes()
+	since := l.health.PendingFrom
 	if since.IsZero() {
 		since = time.Now()
 	}
-	l.health.PendingFrom = since
+	l.flying, l.health.PendingFrom = l.health.PendingFrom, time.Time{}
+	l.ledger.take(changes.Ports, since)
+	l.triggers = append(l.triggers, changes.Triggers...)
+	l.triggers = l.triggers[max(0, len(l.triggers)-maxTriggers):]
+	apply = changes
+	if full {
+		apply = l.table.All()
+	}
+	apply.Triggers = l.triggers
+	return apply, changes
+}
+
+// finish takes note of how an attempt ended; tried is false if there was nothing for the data plane to do.
+func (l *Loop) finish(err error, tried bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	since := l.flying
+	l.flying = time.Time{}
+	if err != nil {
+		if since.IsZero() {
+			since = time.Now()
+		}
+		l.health.Err, l.health.PendingFrom = err, since
+		return
+	}
+	l.triggers = nil
+	if !tried {
+		return
+	}
+	now := time.Now()
+	l.health.Err, l.health.Synced, l.health.LastSuccess = nil, true, now
+	l.ledger.settle(now)
 }
 
 // reportLosses tells the administrator about Services that do not get an address they ask for, when that begins.

@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,15 +19,28 @@ import (
 
 // plane records what it is told and fails as often as it is told to.
 type plane struct {
+	log bytes.Buffer // of the loop; read it when the loop waits
+
 	mu    sync.Mutex
-	calls []string // "replace N ports" or "update N ports", with " failed"
-	fail  []error  // of the next calls
+	calls []string      // "replace N ports" or "update N ports", with " failed"
+	fail  []error       // of the next calls
+	hold  chan struct{} // if not nil, calls wait for it
+
+	applied []applied // what Applied was called with
+}
+
+type applied struct {
+	changes service.Changes
+	full    bool
 }
 
 func (p *plane) Update(_ context.Context, c service.Changes) error  { return p.call("update", c) }
 func (p *plane) Replace(_ context.Context, c service.Changes) error { return p.call("replace", c) }
 
 func (p *plane) call(name string, c service.Changes) (err error) {
+	if p.hold != nil {
+		<-p.hold
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	call := fmt.Sprintf("%s %d ports", name, len(c.Ports))
@@ -53,7 +67,12 @@ func run(t *testing.T, p *plane, test func(l *reconcile.Loop, start chan struct{
 	synctest.Test(t, func(t *testing.T) {
 		start := make(chan struct{})
 		l := reconcile.New(reconcile.Config{
-			Table: service.NewTable("node-1"), Plane: p, Start: start, Log: slog.New(slog.DiscardHandler),
+			Table: service.NewTable("node-1"), Plane: p, Start: start, Log: slog.New(slog.NewTextHandler(&p.log, nil)),
+			Applied: func(c service.Changes, full bool) {
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				p.applied = append(p.applied, applied{c, full})
+			},
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
@@ -135,10 +154,10 @@ func TestLoopStartsOverAfterFailure(t *testing.T) {
 	run(t, p, func(l *reconcile.Loop, start chan struct{}, _ chan error) {
 		close(start)
 		expect(t, p, "replace 0 ports")
-		p.fail = []error{errors.New("no"), errors.New("still no")}
+		p.fail = []error{errors.New("no"), errors.New("still no"), errors.New("no again")}
 		add(l, "1")
 		pass(reconcile.DefaultMaxWait)
-		expect(t, p, "update 1 ports failed")
+		expect(t, p, "update 1 ports failed, replace 1 ports failed") // the whole state may do what the changes could not
 		if h := l.Health(); h.Err == nil || h.PendingFrom.IsZero() {
 			t.Errorf("got health %+v after a failure", h)
 		}

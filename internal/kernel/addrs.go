@@ -60,7 +60,11 @@ func WatchAddrs(ctx context.Context, changed func([]netip.Addr)) error {
 			return err
 		}
 		changed(addrs)
-		if err := waitAddrs(ctx, updates, failed); err != nil || ctx.Err() != nil {
+		err = waitAddrs(ctx, updates, failed)
+		if ctx.Err() != nil { // closes the subscription, which may look like a failure
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -120,6 +120,35 @@ func (n *Namespace) AddRoute(dst netip.Prefix, via netip.Addr, dev string) error
 	})
 }
 
+// DelAddr takes an address from an interface.
+func (n *Namespace) DelAddr(name string, addr netip.Prefix) error {
+	return n.Netlink(func(h *netlink.Handle) error {
+		l, err := h.LinkByName(name)
+		if err != nil {
+			return fmt.Errorf("find interface %s: %w", name, err)
+		}
+		return h.AddrDel(l, &netlink.Addr{IPNet: ipNet(addr)})
+	})
+}
+
+// AddLocalRoute makes the addresses of dst the host's own by a route alone: no interface has them.
+func (n *Namespace) AddLocalRoute(dst netip.Prefix) error {
+	return n.Netlink(func(h *netlink.Handle) error {
+		l, err := h.LinkByName("lo")
+		if err != nil {
+			return fmt.Errorf("find interface lo: %w", err)
+		}
+		r := &netlink.Route{Dst: ipNet(dst), LinkIndex: l.Attrs().Index, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL}
+		if dst.Addr().Is4() {
+			r.Scope = netlink.SCOPE_HOST
+		}
+		if err := h.RouteReplace(r); err != nil {
+			return fmt.Errorf("add local route to %s: %w", dst, err)
+		}
+		return nil
+	})
+}
+
 // DelRoute removes the route to dst.
 func (n *Namespace) DelRoute(dst netip.Prefix) error {
 	return n.Netlink(func(h *netlink.Handle) error {

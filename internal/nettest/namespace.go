@@ -14,6 +14,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"varco.dev/internal/nettest/sctp"
 )
 
 // Namespace is a network namespace that lives as long as something holds it: this value, a process in it, or a file
@@ -24,12 +26,17 @@ type Namespace struct {
 }
 
 // quiet are settings that would make a test network slow or chatty: duplicate address detection holds back the first
-// packets of each new interface for a second or two, and redirects use up the ICMP errors that the kernel sends to a host.
-var quiet = [...]string{
-	"net.ipv6.conf.all.accept_dad",
-	"net.ipv6.conf.default.accept_dad",
-	"net.ipv4.conf.all.send_redirects",
-	"net.ipv4.conf.default.send_redirects",
+// packets of each new interface for a second or two, and redirects are ICMP errors that nobody asked for. A host gets few
+// ICMP errors a second, and all hosts together a thousand: the next refusal would look like a drop.
+var quiet = [...]struct{ key, value string }{
+	{"net.ipv6.conf.all.accept_dad", "0"},
+	{"net.ipv6.conf.default.accept_dad", "0"},
+	{"net.ipv4.conf.all.send_redirects", "0"},
+	{"net.ipv4.conf.default.send_redirects", "0"},
+	{"net.ipv4.icmp_ratelimit", "0"},
+	{"net.ipv6.icmp.ratelimit", "0"},
+	{"net.ipv4.icmp_ratemask", "0"},
+	{"net.ipv6.icmp.ratemask", "\n"},
 }
 
 // NewNamespace makes an empty network namespace with its loopback interface up. It has no name on the machine; the
@@ -47,8 +54,8 @@ func NewNamespace(name string) (*Namespace, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make network namespace %s: %w", name, err)
 	}
-	for _, key := range quiet {
-		if err := n.Sysctl(key, "0"); err != nil {
+	for _, s := range quiet {
+		if err := n.Sysctl(s.key, s.value); err != nil {
 			return nil, errors.Join(err, n.Close())
 		}
 	}
@@ -131,10 +138,21 @@ func (n *Namespace) ListenPacket(network, address string) (c net.PacketConn, err
 	return c, err
 }
 
+// ListenSCTP is sctp.Listen in the namespace.
+func (n *Namespace) ListenSCTP(address string) (l *sctp.Listener, err error) {
+	err = n.Do(func() error { l, err = sctp.Listen(address); return err })
+	return l, err
+}
+
 // DialContext connects from the namespace. The address must be numeric. It suits http.Transport.DialContext.
-func (n *Namespace) DialContext(ctx context.Context, network, address string) (c net.Conn, err error) {
+func (n *Namespace) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return n.dial(ctx, nil, network, address)
+}
+
+// dial is DialContext from a local address; nil leaves it to the kernel.
+func (n *Namespace) dial(ctx context.Context, local net.Addr, network, address string) (c net.Conn, err error) {
 	// Fallback racing would dial on another goroutine, outside the namespace.
-	d := net.Dialer{FallbackDelay: -1}
+	d := net.Dialer{FallbackDelay: -1, LocalAddr: local}
 	err = n.Do(func() error { c, err = d.DialContext(ctx, network, address); return err })
 	return c, err
 }

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"varco.dev/internal/nettest"
+	"varco.dev/internal/nettest/sctp"
 	"varco.dev/lab/internal/echo"
-	"varco.dev/lab/internal/sctp"
 )
 
 // TestMain lets the test binary stand in for varco-lab, as which it is run by the tests of processes.

@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"varco.dev/lab/internal/sctp"
+	"varco.dev/internal/nettest/sctp"
 )
 
 // Config says what to serve, and where. An address such as ":8080" or "[::]:8080" stands for both families; an empty

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
-	"varco.dev/lab/internal/sctp"
+	"varco.dev/internal/nettest/sctp"
 )
 
 // streamServer echoes TCP connections and keeps those that are open.

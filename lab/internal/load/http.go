@@ -38,23 +38,23 @@ func newHTTP(cfg Config, u *url.URL) *httpSession {
 }
 
 // ask counts a status of 400 and more, and a body that breaks off, as a failure.
-func (s *httpSession) ask(ctx context.Context) (string, error) {
+func (s *httpSession) ask(ctx context.Context) (answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
 	if err != nil {
-		return "", err
+		return answer{}, err
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return "", err
+		return answer{}, err
 	}
 	defer resp.Body.Close()
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		return "", fmt.Errorf("read body: %w", err)
+		return answer{}, fmt.Errorf("read body: %w", err)
 	}
 	if resp.StatusCode >= 400 {
-		return "", fmt.Errorf("status %d", resp.StatusCode)
+		return answer{}, fmt.Errorf("status %d", resp.StatusCode)
 	}
-	return resp.Header.Get("X-Pod"), nil
+	return answer{resp.Header.Get("X-Pod"), resp.Header.Get("X-Client")}, nil
 }
 
 func (s *httpSession) close() { s.client.CloseIdleConnections() }

@@ -103,10 +103,16 @@ func held(hold <-chan struct{}) bool {
 	}
 }
 
+// answer is what the test server says of a request.
+type answer struct {
+	pod    string
+	client string // address and port that the request came from, as the pod saw it
+}
+
 // session is what a sender has open. Only one goroutine uses it.
 type session interface {
-	// ask sends one request and returns the name of the pod that answered.
-	ask(ctx context.Context) (pod string, err error)
+	// ask sends one request and returns who answered.
+	ask(ctx context.Context) (answer, error)
 	close()
 }
 
@@ -144,7 +150,7 @@ func (w *worker) work(ctx context.Context, tokens <-chan struct{}) {
 	defer w.hangUp()
 	for range tokens {
 		begin := time.Now()
-		pod, err := w.ask(ctx)
+		got, err := w.ask(ctx)
 		took := time.Since(begin)
 		if err != nil && ctx.Err() != nil {
 			return
@@ -152,7 +158,7 @@ func (w *worker) work(ctx context.Context, tokens <-chan struct{}) {
 		if err != nil {
 			err = w.describe(err)
 		}
-		w.report.add(pod, took, err)
+		w.report.add(got, took, err)
 		if w.cfg.Done != nil {
 			w.cfg.Done(err)
 		}
@@ -162,7 +168,7 @@ func (w *worker) work(ctx context.Context, tokens <-chan struct{}) {
 	}
 }
 
-func (w *worker) ask(ctx context.Context) (string, error) {
+func (w *worker) ask(ctx context.Context) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.cfg.Timeout)
 	defer cancel()
 	if w.session == nil {

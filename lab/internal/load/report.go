@@ -3,6 +3,7 @@ package load
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +14,9 @@ const (
 	// maxErrors is how many different failures a report tells apart; the rest count together.
 	maxErrors   = 16
 	otherErrors = "other errors"
+	// maxClients is how many addresses of clients a report tells apart; the rest count together.
+	maxClients   = 64
+	otherClients = "others"
 	// maxLatencies is how many latencies a report keeps: 8 MB.
 	maxLatencies = 1 << 20
 )
@@ -23,6 +27,7 @@ type Report struct {
 	Failed   int            // those without a proper answer
 	Errors   map[string]int // reason -> how many failed for it
 	ByPod    map[string]int // pod -> how many it answered
+	ByClient map[string]int // address that requests came from, as pods saw it -> how many
 
 	mu        sync.Mutex // guards all fields while requests are under way
 	latencies []time.Duration
@@ -30,10 +35,10 @@ type Report struct {
 
 // NewReport returns an empty report.
 func NewReport() *Report {
-	return &Report{Errors: make(map[string]int), ByPod: make(map[string]int)}
+	return &Report{Errors: make(map[string]int), ByPod: make(map[string]int), ByClient: make(map[string]int)}
 }
 
-func (r *Report) add(pod string, took time.Duration, err error) {
+func (r *Report) add(a answer, took time.Duration, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.Requests++
@@ -42,7 +47,10 @@ func (r *Report) add(pod string, took time.Duration, err error) {
 		r.addError(err.Error(), 1)
 		return
 	}
-	r.ByPod[pod]++
+	r.ByPod[a.pod]++
+	if from, err := netip.ParseAddrPort(a.client); err == nil {
+		r.addClient(from.Addr().Unmap().String(), 1)
+	}
 	if len(r.latencies) < maxLatencies {
 		r.latencies = append(r.latencies, took)
 	}
@@ -67,8 +75,18 @@ func (r *Report) Add(other *Report) {
 	for pod, n := range other.ByPod {
 		r.ByPod[pod] += n
 	}
+	for addr, n := range other.ByClient {
+		r.addClient(addr, n)
+	}
 	free := maxLatencies - len(r.latencies)
 	r.latencies = append(r.latencies, other.latencies[:min(free, len(other.latencies))]...)
+}
+
+func (r *Report) addClient(addr string, n int) {
+	if _, known := r.ByClient[addr]; !known && len(r.ByClient) >= maxClients {
+		addr = otherClients
+	}
+	r.ByClient[addr] += n
 }
 
 // Latency returns the time within which the given part of the answered requests, such as 0.99, was answered; 0 if none

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"varco.dev/lab/internal/sctp"
+	"varco.dev/internal/nettest/sctp"
 )
 
 // socketSession asks by TCP, UDP or SCTP: it sends a line and wants it back.
@@ -38,9 +38,9 @@ func socketOpener(cfg Config, network string, to netip.AddrPort) func() session 
 	return func() session { return &socketSession{dial: dial, stream: network == "tcp"} }
 }
 
-func (s *socketSession) ask(ctx context.Context) (string, error) {
+func (s *socketSession) ask(ctx context.Context) (answer, error) {
 	if err := s.connect(ctx); err != nil {
-		return "", err
+		return answer{}, err
 	}
 	// A request that is broken off from outside must not wait for its timeout.
 	stop := context.AfterFunc(ctx, func() { s.conn.SetDeadline(time.Unix(1, 0)) })
@@ -48,34 +48,34 @@ func (s *socketSession) ask(ctx context.Context) (string, error) {
 	if s.stream && s.asked == 0 {
 		line, err := s.in.ReadString('\n')
 		if err != nil {
-			return "", fmt.Errorf("read greeting: %w", err)
+			return answer{}, fmt.Errorf("read greeting: %w", err)
 		}
 		s.line = line
 	}
 	s.asked++
 	sent := fmt.Sprintf("request %d\n", s.asked)
 	if _, err := s.conn.Write([]byte(sent)); err != nil {
-		return "", err
+		return answer{}, err
 	}
 	if !s.stream {
 		line, err := s.in.ReadString('\n')
 		if err != nil {
-			return "", err
+			return answer{}, err
 		}
 		s.line = line
 	}
 	got, err := s.in.ReadString('\n')
 	if err != nil {
-		return "", err
+		return answer{}, err
 	}
 	if got != sent {
-		return "", fmt.Errorf("sent %q, and %q came back", sent, got)
+		return answer{}, fmt.Errorf("sent %q, and %q came back", sent, got)
 	}
-	pod := podOf(s.line)
-	if pod == "" {
-		return "", errors.New("the answer names no pod: not the test server")
+	who := answerOf(s.line)
+	if who.pod == "" {
+		return answer{}, errors.New("the answer names no pod: not the test server")
 	}
-	return pod, nil
+	return who, nil
 }
 
 func (s *socketSession) connect(ctx context.Context) error {
@@ -97,12 +97,15 @@ func (s *socketSession) close() {
 	}
 }
 
-// podOf reads the name out of a line "pod=NAME node=… client=…".
-func podOf(line string) string {
-	rest, ok := strings.CutPrefix(line, "pod=")
-	if !ok {
-		return ""
+// answerOf reads a line "pod=NAME node=… client=ADDRESS:PORT".
+func answerOf(line string) (a answer) {
+	for word := range strings.FieldsSeq(line) {
+		switch key, value, _ := strings.Cut(word, "="); key {
+		case "pod":
+			a.pod = value
+		case "client":
+			a.client = value
+		}
 	}
-	pod, _, _ := strings.Cut(rest, " ")
-	return pod
+	return a
 }

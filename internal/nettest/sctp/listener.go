@@ -163,6 +163,10 @@ func (l *Listener) serve(p *pipe) {
 	l.acceptStreams(a, p.ends)
 }
 
+func conn(a *pion.Association, s *pion.Stream, e ends) *Conn {
+	return &Conn{Stream: s, local: e.local, remote: e.remote, close: s.Close, abort: func() error { return abort(a) }}
+}
+
 func (l *Listener) acceptStreams(a *pion.Association, e ends) {
 	streams := make(chan *pion.Stream)
 	go func() {
@@ -188,7 +192,7 @@ func (l *Listener) acceptStreams(a *pion.Association, e ends) {
 				return
 			}
 			select {
-			case l.conns <- &Conn{Stream: s, local: e.local, remote: e.remote, close: s.Close}:
+			case l.conns <- conn(a, s, e):
 			case <-l.done:
 			}
 		case <-l.done:

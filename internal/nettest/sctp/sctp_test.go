@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"varco.dev/internal/nettest"
-	"varco.dev/lab/internal/sctp"
+	"varco.dev/internal/nettest/sctp"
 )
 
 const port = 7001

@@ -33,6 +33,7 @@ type Conn struct {
 	*pion.Stream
 	local, remote netip.AddrPort
 	close         func() error
+	abort         func() error
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -47,6 +48,10 @@ func (c *Conn) RemoteAddr() net.Addr { return Addr(c.remote) }
 // the handshake of SHUTDOWN, for which it waits two seconds at most.
 func (c *Conn) Close() error { return c.close() }
 
+// Abort ends the whole association at once, and tells the peer so. Close waits until the peer has acknowledged all data,
+// which it does after 200 ms.
+func (c *Conn) Abort() error { return c.abort() }
+
 // options are what both ends of this package ask of an association on a carrier of its packets.
 func options(carrier net.Conn) pion.Config {
 	return pion.Config{
@@ -55,6 +60,11 @@ func options(carrier net.Conn) pion.Config {
 		LoggerFactory: &logging.DefaultLoggerFactory{Writer: io.Discard, DefaultLogLevel: logging.LogLevelDisabled},
 		RTOMax:        1000, // milliseconds
 	}
+}
+
+func abort(a *pion.Association) error {
+	a.Abort("closed")
+	return a.Close()
 }
 
 // end shuts an association down, or cuts it off where the peer does not answer in time.

@@ -11,7 +11,7 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"varco.dev/internal/nettest"
-	"varco.dev/lab/internal/sctp"
+	"varco.dev/internal/nettest/sctp"
 )
 
 // nodePort is where the node takes associations for the pod's port.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	pion "github.com/pion/sctp"
 )
@@ -43,6 +44,7 @@ func Client(ctx context.Context, raw net.Conn, ports Ports) (*Conn, error) {
 		local:  netip.AddrPortFrom(addrOf(ip.LocalAddr()), ports.Local),
 		remote: netip.AddrPortFrom(addrOf(ip.RemoteAddr()), ports.Remote),
 		close:  func() error { return end(a) },
+		abort:  func() error { return abort(a) },
 	}, nil
 }
 
@@ -72,6 +74,9 @@ func (c *clientCarrier) Read(b []byte) (int, error) {
 
 func (c *clientCarrier) Write(b []byte) (int, error) {
 	_, err := c.IPConn.Write(withPorts(b, c.ports.Local, c.ports.Remote))
+	if errors.Is(err, syscall.EPERM) { // a filter of this machine took the packet: lost, unless an ICMP error follows
+		return len(b), nil
+	}
 	if err != nil {
 		c.refused.CompareAndSwap(nil, &err)
 	}

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
-	"slices"
-	"time"
+	"io"
+	"sync"
+	"sync/atomic"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
@@ -18,57 +18,49 @@ import (
 // minKernel is the first version that has all that the tables use.
 const minKernel = "5.13"
 
-// Bounds of one exchange with the kernel. Time and buffer grow with the number of elements, because a transaction is one
-// message to the socket, and sending it returns when the kernel has committed it.
-const (
-	commitTimeout      = 30 * time.Second
-	timePerElement     = 100 * time.Microsecond // measured: 7 on two shared cores
-	socketBuffer       = 1 << 20                // bytes
-	bufferPerElement   = 128                    // bytes; the largest is 84
-	maxBuffer          = 1 << 29                // bytes: 4 million elements; the kernel's own limit is twice that
-	elementsPerMessage = 400                    // the elements of one message must fit into 64 KiB
-)
-
-// Config is what the fixed rules depend on.
-type Config struct {
-	Families       []service.Family // required
-	MasqueradeMark uint32           // required: the bit of the packet mark that asks for masquerading
-	MasqueradeAll  bool             // masquerade everything that goes to a ClusterIP
-	ClusterCIDRs   []netip.Prefix   // optional: masquerade what goes to a ClusterIP from outside of these
-	NetNS          int              // optional: descriptor of the network namespace to work in; default: own
-}
-
-// Netlink is the Kernel that commits over netlink.
+// Netlink is the Kernel that commits over netlink. It is safe for concurrent use.
 type Netlink struct {
-	config  Config
-	options []nftables.ConnOption
+	config Config
+	open   func(netns int) (w wire, id uint32, err error)
+
+	mu    sync.Mutex // one exchange with the kernel at a time; guards the fields below
+	wire  wire       // nil: to be opened
+	batch batch
+	own   atomic.Uint32 // id of the wire; read without mu
 }
 
-// NewNetlink returns a Kernel for the families of the config. It needs CAP_NET_ADMIN when it commits. The options are for
-// tests: they take the place of the usual ones.
-func NewNetlink(c Config, options ...nftables.ConnOption) *Netlink {
-	return &Netlink{config: c, options: options}
+// NewNetlink returns a Kernel for the families of the config. It needs CAP_NET_ADMIN when it commits, and Close at its end.
+func NewNetlink(c Config) *Netlink {
+	return &Netlink{config: c, open: func(netns int) (wire, uint32, error) {
+		s, err := dial(netns)
+		if err != nil {
+			return nil, 0, err
+		}
+		return s, s.id(), nil
+	}}
+}
+
+// Families tells New of which families there are tables.
+func (n *Netlink) Families() []service.Family { return n.config.Families }
+
+// Close ends the connection to the kernel. What was committed stays; another commit opens another connection.
+func (n *Netlink) Close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.hangUp()
 }
 
 // Commit implements Kernel. It returns a kernel.UnsupportedError where nftables or a part of it is missing.
 func (n *Netlink) Commit(ctx context.Context, tx Transaction) error {
-	err := n.run(ctx, len(tx.Delete)+len(tx.Add), func(conn *nftables.Conn, family service.Family) error {
-		t := newTable(conn, TableName, family, n.config)
-		if tx.Replace {
-			t.reset()
-			t.addFixed()
+	err := n.transact(ctx, func(b *batch) error {
+		for _, family := range n.config.Families {
+			if err := n.writeTable(b, family, tx); err != nil {
+				return err
+			}
 		}
-		t.mark(tx)
-		for _, c := range tx.Classes {
-			t.addClass(c)
-		}
-		for s, elements := range t.own(tx.Delete) {
-			t.elements(s, elements, conn.SetDeleteElements)
-		}
-		for s, elements := range t.own(tx.Add) {
-			t.elements(s, elements, conn.SetAddElements)
-		}
-		return t.err
+		b.elements(unix.NFT_MSG_DELSETELEM, tx.Delete)
+		b.elements(unix.NFT_MSG_NEWSETELEM, tx.Add)
+		return nil
 	})
 	if !tx.Replace && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EEXIST)) {
 		return fmt.Errorf("another program, or another kube-proxy on this node, has changed the tables: %w", err)
@@ -76,48 +68,82 @@ func (n *Netlink) Commit(ctx context.Context, tx Transaction) error {
 	return err
 }
 
+// writeTable writes what a transaction does to the table of a family beside elements of Services.
+//
+// An element of Generations gives a new table its generation, or makes the transaction fail unless the table has it: adding
+// an element that is there changes nothing, but with another value it is an error.
+func (n *Netlink) writeTable(b *batch, family service.Family, tx Transaction) error {
+	marks := []Element{markOf(family, keyGeneration, uint64(tx.Generation))}
+	if tx.Replace {
+		fixed, err := n.fixed(family)
+		if err != nil {
+			return err
+		}
+		b.copy(fixed.messages)
+		marks = append(marks, markOf(family, keyLayout, fixed.hash))
+	}
+	b.elements(unix.NFT_MSG_NEWSETELEM, marks)
+	if len(tx.Classes)+len(tx.Unused)+len(tx.Chains)+len(tx.Lengths) == 0 {
+		return nil
+	}
+	changed, err := n.record(family, TableName, func(t *table) { t.change(tx) })
+	b.copy(changed)
+	return err
+}
+
+// Keys of the set Generations.
+const (
+	keyGeneration = iota
+	keyLayout
+)
+
+// markOf returns one of the elements of the set Generations.
+func markOf(family service.Family, key uint32, value uint64) Element {
+	e := encoder{}.number(uint32(value >> 32)).number(uint32(value))
+	return Element{Place{family, Generations, string(encoder{}.number(key))}, string(e)}
+}
+
 // Check asks the kernel whether it can do all that the tables need, without leaving a trace: it makes the tables under
 // another name and deletes them in the same transaction.
 func (n *Netlink) Check(ctx context.Context) error {
 	// A kernel without nf_tables answers a whole transaction with one error, which cannot be told from an answer to its
 	// first message. So the first question is a single one.
-	conn, err := n.open(0)
-	if err == nil {
-		_, err = conn.ListTables()
-	}
-	if errors.Is(err, unix.EINVAL) { // what nfnetlink answers for a subsystem that it does not have
-		err = fmt.Errorf("%w: %w", unix.EOPNOTSUPP, err)
-	}
-	if err != nil {
+	if _, err := n.currentGeneration(ctx); err != nil {
+		if errors.Is(err, unix.EINVAL) { // what nfnetlink answers for a subsystem that it does not have
+			err = fmt.Errorf("%w: %w", unix.EOPNOTSUPP, err)
+		}
 		return explain(err)
 	}
-	err = n.run(ctx, 0, func(conn *nftables.Conn, family service.Family) error {
-		t := newTable(conn, TableName+"-check", family, n.config)
+	err := n.commitRecorded(ctx, n.config.Families, TableName+"-check", func(t *table) {
 		t.reset()
 		t.addFixed()
-		for _, path := range []Path{PathCluster, PathExternal, PathNodePort} {
-			t.addClass(ClassOf(path, service.TCP, 1))
+		for _, c := range checkedClasses() {
+			t.addClass(c)
 		}
-		conn.DelTable(t.table)
-		return t.err
+		t.conn.DelTable(t.table)
 	})
 	if errors.Is(err, unix.ENOENT) { // all that the transaction refers to is in it, but for the kernel's own parts
-		feature := "a part of nf_tables (CONFIG_NFT_CT, _HASH, _MASQ, _NAT, _NUMGEN, _REJECT)"
+		feature := "a part of nf_tables (CONFIG_NFT_CT, _FIB_IPV4, _FIB_IPV6, _HASH, _MASQ, _NAT, _NUMGEN, _REJECT)"
 		return &kernel.UnsupportedError{Feature: feature, MinVersion: minKernel, Err: err}
 	}
 	return err
+}
+
+// checkedClasses are such that their chains have every kind of expression.
+func checkedClasses() (all []Class) {
+	for path := PathCluster; path < numPaths; path++ {
+		all = append(all, Class{Path: path, Protocol: service.TCP, Backends: 1, Affinity: 1, Balance: service.HashSourceIP})
+	}
+	return all
 }
 
 // Cleanup deletes the tables of both families. A family that the kernel does not have has no table.
 func (n *Netlink) Cleanup(ctx context.Context) error {
 	var errs []error
 	for _, family := range []service.Family{service.IPv4, service.IPv6} {
-		one := &Netlink{config: Config{Families: []service.Family{family}, NetNS: n.config.NetNS}, options: n.options}
-		err := one.run(ctx, 0, func(conn *nftables.Conn, family service.Family) error {
-			t := newTable(conn, TableName, family, one.config)
-			conn.AddTable(t.table) // deleting what is not there would be an error
-			conn.DelTable(t.table)
-			return nil
+		err := n.commitRecorded(ctx, []service.Family{family}, TableName, func(t *table) {
+			t.conn.AddTable(t.table) // deleting what is not there would be an error
+			t.conn.DelTable(t.table)
 		})
 		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
 			errs = append(errs, fmt.Errorf("delete the table of %s: %w", family, err))
@@ -126,38 +152,41 @@ func (n *Netlink) Cleanup(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// run commits what fill writes for all families as one transaction of about so many elements.
-func (n *Netlink) run(ctx context.Context, elements int, fill func(*nftables.Conn, service.Family) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	conn, err := n.open(elements)
-	if err != nil {
-		return err
-	}
-	for _, family := range n.config.Families {
-		if err := fill(conn, family); err != nil {
-			return err
+// commitRecorded commits what fill asks for, for some families as one transaction.
+func (n *Netlink) commitRecorded(ctx context.Context, families []service.Family, table string, fill func(*table)) error {
+	return n.transact(ctx, func(b *batch) error {
+		for _, family := range families {
+			messages, err := n.record(family, table, fill)
+			if err != nil {
+				return err
+			}
+			b.copy(messages)
 		}
-	}
-	return explain(conn.Flush())
+		return nil
+	})
 }
 
-// open prepares a connection with room and time for a transaction of so many elements.
-func (n *Netlink) open(elements int) (*nftables.Conn, error) {
-	bound := func(conn *netlink.Conn) error {
-		buffer := min(socketBuffer+elements*bufferPerElement, maxBuffer)
-		timeout := commitTimeout + time.Duration(elements)*timePerElement
-		return errors.Join(
-			conn.SetReadBuffer(buffer), // the kernel answers each message
-			conn.SetWriteBuffer(buffer),
-			conn.SetDeadline(time.Now().Add(timeout)),
-		)
+// record returns the messages that google/nftables makes for what fill asks for, unsent, because they are to be part of
+// one transaction with those of a batch. The library has no other door for that than the one meant for tests; behind it
+// is no more than a function in the place of the socket.
+func (n *Netlink) record(family service.Family, name string, fill func(*table)) ([]netlink.Message, error) {
+	var recorded []netlink.Message
+	conn, err := nftables.New(nftables.WithTestDial(func(sent []netlink.Message) ([]netlink.Message, error) {
+		if len(sent) > 2 {
+			recorded = sent[1 : len(sent)-1] // without the messages that open and close the transaction
+		}
+		return nil, io.EOF // no answer
+	}))
+	if err != nil {
+		return nil, err
 	}
-	if len(n.options) > 0 {
-		return nftables.New(n.options...)
+	t := newTable(conn, name, family, n.config)
+	fill(t)
+	if err := errors.Join(t.err, conn.Flush()); err != nil {
+		return nil, fmt.Errorf("write the rules of %s: %w", family, err)
 	}
-	return nftables.New(nftables.WithNetNSFd(n.config.NetNS), nftables.WithSockOptions(bound))
+	tag(recorded)
+	return recorded, nil
 }
 
 // explain makes one error of the many that the kernel gives for a transaction, and says what to do where it lacks nf_tables
@@ -197,14 +226,14 @@ func leaves(err error) (all []error) {
 
 // table writes the messages for the table of one family into the connection's batch.
 type table struct {
-	conn              *nftables.Conn
-	family            service.Family
-	config            Config
-	table             *nftables.Table
-	sets              [numSets]*nftables.Set
-	verdicts, rejects *nftables.Set
-	chains            map[string]*nftables.Chain
-	err               error
+	conn                                    *nftables.Conn
+	family                                  service.Family
+	config                                  Config
+	table                                   *nftables.Table
+	sets                                    [numSets]*nftables.Set
+	verdicts, shortcuts, refusals, affinity *nftables.Set
+	chains                                  map[string]*nftables.Chain
+	err                                     error
 }
 
 func newTable(conn *nftables.Conn, name string, family service.Family, c Config) *table {
@@ -216,9 +245,20 @@ func newTable(conn *nftables.Conn, name string, family service.Family, c Config)
 	for s := range numSets {
 		t.sets[s] = t.newSet(s)
 	}
-	t.verdicts = t.newVerdictMap("classes", "the chain of each class")
-	t.rejects = t.newVerdictMap("rejects", "classes without backends")
+	t.verdicts = t.newVerdictMap(verdictClasses, "the chain of each class", class)
+	t.shortcuts = t.newVerdictMap(verdictShortcuts, "the chain of each class of shortcuts", class)
+	t.refusals = t.newVerdictMap("refusals", "what clients of frontends without backends are told", refusal)
+	t.affinity = t.newAffinity()
+	t.numberSets()
 	return t
+}
+
+// numberSets gives each set a number, by which rules of the same transaction refer to it. The library would count on from
+// the last table, and the hash of the same rules would differ each time.
+func (t *table) numberSets() {
+	for i, s := range append(t.sets[:], t.verdicts, t.shortcuts, t.refusals, t.affinity) {
+		s.ID = uint32(i + 1)
+	}
 }
 
 // reset drops the table, if there is one, and adds it again.
@@ -228,31 +268,21 @@ func (t *table) reset() {
 	t.conn.AddTable(t.table)
 }
 
-// mark makes the transaction fail unless the table has its generation, or gives it to a new one: deleting an element that
-// is not there is an error.
-func (t *table) mark(tx Transaction) {
-	key := encoder{}.number(uint32(tx.Generation >> 32)).number(uint32(tx.Generation))
-	mark := []nftables.SetElement{{Key: key}}
-	if !tx.Replace {
-		t.note(t.conn.SetDeleteElements(t.sets[Generations], mark))
+// change adds and deletes the chains and rules that come and go with Services.
+func (t *table) change(tx Transaction) {
+	for _, c := range tx.Chains {
+		t.deleteClass(c)
 	}
-	t.note(t.conn.SetAddElements(t.sets[Generations], mark))
-}
-
-// own returns the elements of the table's family by set.
-func (t *table) own(elements []Element) map[Set][]nftables.SetElement {
-	out := map[Set][]nftables.SetElement{}
-	for _, e := range elements {
-		if e.Family == t.family {
-			out[e.Set] = append(out[e.Set], nftables.SetElement{Key: []byte(e.Key), Val: []byte(e.Value)})
+	for _, c := range tx.Classes {
+		t.addClass(c)
+	}
+	for _, c := range tx.Unused {
+		t.retireClass(c)
+	}
+	for _, l := range tx.Lengths {
+		if l.Family == t.family {
+			t.addLength(l)
 		}
-	}
-	return out
-}
-
-func (t *table) elements(s Set, elements []nftables.SetElement, do func(*nftables.Set, []nftables.SetElement) error) {
-	for chunk := range slices.Chunk(elements, elementsPerMessage) {
-		t.note(do(t.sets[s], chunk))
 	}
 }
 

@@ -6,15 +6,19 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
-	"varco.dev/internal/service"
 )
 
 // Names of the chains that are not base chains. Base chains are called after their type and hook, and sit at the
 // priorities of upstream's kube-proxy, which network policy engines rely on.
 const (
 	chainServices     = "services"
+	chainShortcuts    = "shortcuts"
+	chainNodeShorts   = "nodeport-shortcuts"
 	chainEndpoints    = "endpoints-check"
 	chainNodePorts    = "nodeport-endpoints-check"
+	chainClusterIPs   = "cluster-ips-check"
+	chainFirewall     = "firewall"
+	chainSources      = "source-ranges"
 	chainReject       = "reject-chain"
 	chainMarkCluster  = "mark-cluster-ips"
 	chainMark         = "mark-for-masquerade"
@@ -23,8 +27,12 @@ const (
 
 // Comments of the rules that nft cannot print in full.
 const (
-	commentServices  = "class of daddr . l4proto . dport in @services"
-	commentNodePorts = "class of l4proto . dport in @nodeports"
+	commentServices      = "class of daddr . l4proto . dport in @services"
+	commentNodePorts     = "class of l4proto . dport in @nodeports"
+	commentShortcuts     = "class of daddr . l4proto . dport in @shortcuts"
+	commentNodeShorts    = "class of l4proto . dport in @nodeport-shortcuts"
+	commentNoEndpoints   = "refusal of daddr . l4proto . dport in @no-endpoints"
+	commentNoEndNodePort = "refusal of l4proto . dport in @no-endpoint-nodeports"
 )
 
 // addFixed adds the sets, chains and rules that every table has.
@@ -32,51 +40,78 @@ func (t *table) addFixed() {
 	for _, s := range t.sets {
 		t.note(t.conn.AddSet(s, nil))
 	}
-	t.note(t.conn.AddSet(t.verdicts, nil))
-	for _, name := range []string{chainServices, chainEndpoints, chainNodePorts, chainReject, chainMarkCluster, chainMark, chainMasquerading} {
+	for _, s := range []*nftables.Set{t.verdicts, t.shortcuts, t.affinity} {
+		t.note(t.conn.AddSet(s, nil))
+	}
+	for _, name := range []string{
+		chainServices, chainShortcuts, chainNodeShorts, chainEndpoints, chainNodePorts, chainClusterIPs, chainFirewall, chainSources,
+		chainReject, chainMarkCluster, chainMark, chainMasquerading,
+	} {
 		t.chain(name)
 	}
 	t.rule(chainReject, reset())
 	t.rule(chainReject, t.unreachable())
-	var rejects []nftables.SetElement
-	for _, path := range []Path{PathCluster, PathExternal, PathNodePort} {
-		for _, p := range []service.Protocol{service.TCP, service.UDP, service.SCTP} {
-			rejects = append(rejects, verdictElement(ClassOf(path, p, 0), chainReject))
-		}
-	}
-	t.note(t.conn.AddSet(t.rejects, rejects))
 	t.addServices()
+	t.addShortcuts()
+	t.addFirewall()
 	t.addFilters()
+	t.addCounters()
 	t.addMasquerading()
 }
 
-// addServices sends new connections to the chain of their class. A class without backends has none: its packets go on
-// unchanged, to be rejected by the filter chains.
+// addServices sends new connections to the chain of their class. A frontend without backends has none: its packets go on
+// unchanged, to be refused by the filter chains.
 func (t *table) addServices() {
 	t.base("nat-prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
 	t.base("nat-output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
 	t.rule("nat-prerouting", jump(chainServices))
 	t.rule("nat-output", jump(chainServices))
-	t.commented(chainServices, commentServices, t.serviceKey(), get(t.sets[Services], regClass), vmap(t.verdicts))
-	t.commented(chainServices, commentNodePorts, t.nodePortKey(), get(t.sets[NodePorts], regClass), vmap(t.verdicts))
+	t.commented(chainServices, commentServices, t.key(Services), t.toClass(Services))
+	t.commented(chainServices, commentNodePorts, t.atNodeAddr(), t.key(NodePorts), t.toClass(NodePorts))
+	// The type of the address is asked for last, because it is a look-up in the routing tables.
+	t.commented(chainServices, commentNodePorts, t.key(NodePorts), t.find(NodePorts), t.atLocalAddr(), t.key(NodePorts), t.toClass(NodePorts))
 }
 
-// addFilters rejects new connections to frontends without backends, in the hooks in which upstream does: network policy
-// engines count on rejects coming no earlier.
-func (t *table) addFilters() {
-	for name, hook := range map[string]*nftables.ChainHook{
-		"filter-input":   nftables.ChainHookInput,
-		"filter-forward": nftables.ChainHookForward,
-		"filter-output":  nftables.ChainHookOutput,
-	} {
-		t.base(name, nftables.ChainTypeFilter, hook, nftables.ChainPriorityFilter)
-		t.rule(name, stateNew(), jump(chainEndpoints))
+// find goes on only if there is such a frontend.
+func (t *table) find(s Set) []expr.Any { return lookup(t.sets[s], regKey, regValue) }
+
+// addShortcuts adds what the connections of this node to a frontend with policy Local meet first: they go where policy
+// Cluster would send them, as if they had left the node and come back through the load balancer. Those of pods keep their
+// address, those of the node itself must not, because the backend may be elsewhere.
+func (t *table) addShortcuts() {
+	for _, c := range []struct {
+		chain, comment string
+		set            Set
+	}{{chainShortcuts, commentShortcuts, Shortcuts}, {chainNodeShorts, commentNodeShorts, NodePortShortcuts}} {
+		if fromPods := t.fromPods(true); fromPods != nil {
+			t.commented(c.chain, c.comment, fromPods, t.key(c.set), t.toClass(c.set))
+		}
+		t.commented(c.chain, c.comment, fromThisNode(), t.setMark(), t.key(c.set), t.toClass(c.set))
 	}
-	// A NodePort is an address of the node itself, so its packets are never forwarded; those that the node sends to
-	// itself pass the input hook too.
-	t.rule("filter-input", stateNew(), jump(chainNodePorts))
-	t.commented(chainEndpoints, commentServices, t.serviceKey(), get(t.sets[Services], regClass), vmap(t.rejects))
-	t.commented(chainNodePorts, commentNodePorts, t.nodePortKey(), get(t.sets[NodePorts], regClass), vmap(t.rejects))
+}
+
+// fromPods goes on only if the packet is from a pod of this node, or only if it is not. It is nil if nobody knows.
+func (t *table) fromPods(want bool) []expr.Any {
+	d, op := t.config.Detector, expr.CmpOpEq
+	if !want {
+		op = expr.CmpOpNeq
+	}
+	switch {
+	case d.Bridge != "":
+		return interfaceName(op, d.Bridge, false)
+	case d.InterfacePrefix != "":
+		return interfaceName(op, d.InterfacePrefix, true)
+	}
+	for _, cidr := range d.CIDRs {
+		if cidr.Addr().Is4() != (t.table.Family == nftables.TableFamilyIPv4) {
+			continue
+		}
+		if want {
+			return t.within(cidr, true)
+		}
+		return t.notIn(cidr, true)
+	}
+	return nil
 }
 
 // addMasquerading gives packets a source address of the node, where the answer would otherwise not come back this way:
@@ -89,36 +124,9 @@ func (t *table) addMasquerading() {
 	t.rule(chainMark, t.setMark())
 	if t.config.MasqueradeAll {
 		t.rule(chainMarkCluster, t.setMark())
-		return
+	} else if notFromPods := t.fromPods(false); notFromPods != nil {
+		t.rule(chainMarkCluster, notFromPods, t.setMark())
 	}
-	for _, cidr := range t.config.ClusterCIDRs {
-		if cidr.Addr().Is4() == (t.table.Family == nftables.TableFamilyIPv4) {
-			t.rule(chainMarkCluster, t.sourceNotIn(cidr), t.setMark())
-			return // the first of each family counts, as upstream
-		}
-	}
-}
-
-// addClass adds the chain of a class: it marks what is to be masqueraded, draws a slot, and sends the connection to the
-// backend in it.
-//
-// Each look-up sees the elements of its own moment. Where the number of backends shrinks between the first and the last, a
-// slot may be gone that was drawn: the first one then serves, which is there as long as any is.
-func (t *table) addClass(c Class) {
-	name, mark, key, set := c.String(), chainMark, t.serviceKey(), t.sets[Services]
-	switch c.Path() {
-	case PathCluster:
-		mark = chainMarkCluster
-	case PathNodePort:
-		key, set = t.nodePortKey(), t.sets[NodePorts]
-	}
-	t.chain(name)
-	t.rule(name, jump(mark))
-	for _, n := range []int{c.Backends(), 1} {
-		comment := fmt.Sprintf("id of the Service port, and a random slot below %d", n)
-		t.commented(name, comment, protocol(c.Protocol()), randomSlot(n), key, get(set, regID), t.toBackend())
-	}
-	t.note(t.conn.SetAddElements(t.verdicts, []nftables.SetElement{verdictElement(c, name)}))
 }
 
 // chain adds a regular chain.
@@ -152,11 +160,4 @@ func (t *table) commented(chain, comment string, statements ...[]expr.Any) {
 		rule.UserData = userdata.AppendString(nil, userdata.TypeComment, comment)
 	}
 	t.conn.AddRule(rule)
-}
-
-func verdictElement(c Class, chain string) nftables.SetElement {
-	return nftables.SetElement{
-		Key:         number(uint32(c)),
-		VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain},
-	}
 }

@@ -14,18 +14,38 @@ func (t *table) newSet(s Set) *nftables.Set {
 		Comment: s.comment(),
 		KeyType: t.typeOf(s.key()),
 		IsMap:   s.value() != nil,
+		Counter: s.counts(),
 	}
 	if set.IsMap {
 		set.DataType = t.typeOf(s.value())
 	}
+	switch s {
+	case ServiceCIDRs: // the kernel has first and last address as two elements
+		set.KeyType, set.Interval = t.typeOf([]field{addr}), true
+	case NodeTypes:
+		set.KeyByteOrder = binaryutil.NativeEndian
+	}
 	return set
 }
 
-// newVerdictMap describes a map from classes to verdicts.
-func (t *table) newVerdictMap(name, comment string) *nftables.Set {
+// newVerdictMap describes a map from numbers to verdicts.
+func (t *table) newVerdictMap(name, comment string, key field) *nftables.Set {
 	return &nftables.Set{
 		Table: t.table, Name: name, Comment: comment,
-		KeyType: nftables.TypeMark, KeyByteOrder: binaryutil.NativeEndian, IsMap: true, DataType: nftables.TypeVerdict,
+		KeyType: t.typeOf([]field{key}), KeyByteOrder: binaryutil.NativeEndian, IsMap: true, DataType: nftables.TypeVerdict,
+	}
+}
+
+// newAffinity describes the map from clients to the backends that they were sent to last. Packets fill it.
+func (t *table) newAffinity() *nftables.Set {
+	key, comment := []field{id, addr}, "even id . client: id . token of the backend of its last connection"
+	if t.family == service.IPv6 {
+		key, comment = []field{addr}, "client, its first 4 bytes hashed with the even id: id . token of the backend of its last connection"
+	}
+	return &nftables.Set{
+		Table: t.table, Name: "affinity", Comment: comment,
+		KeyType: t.typeOf(key), IsMap: true, DataType: t.typeOf([]field{id, token}),
+		Dynamic: true, HasTimeout: true, Size: t.config.affinitySize(),
 	}
 }
 
@@ -40,6 +60,10 @@ func (t *table) typeOf(fields []field) nftables.SetDatatype {
 			types = append(types, nftables.TypeInetProto)
 		case port:
 			types = append(types, nftables.TypeInetService)
+		case addrType:
+			types = append(types, nftables.TypeFIBAddr)
+		case class, token:
+			types = append(types, nftables.TypeMark, nftables.TypeMark)
 		default:
 			types = append(types, nftables.TypeMark)
 		}

@@ -13,10 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/nftables"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
-	"varco.dev/internal/kernel"
 	"varco.dev/internal/kubeproxy/nft"
 	"varco.dev/internal/kubeproxy/nft/nfttest"
 	"varco.dev/internal/nettest"
@@ -56,59 +54,59 @@ func port(family service.Family, i, n int) *service.Port {
 		{Kind: service.NodePort, Addr: netip.AddrPortFrom(at(0, 0), uint16(30000+i))},
 	}
 	for j := range n {
-		p.Backends = append(p.Backends, service.Backend{Addr: netip.AddrPortFrom(at(244, i*n+j), 8080), Local: j == 0})
+		p.Cluster = append(p.Cluster, service.Backend{Addr: netip.AddrPortFrom(at(244, i*n+j), 8080), Local: j == 0})
 	}
 	return p
 }
 
-// content reads the elements that the kernel holds, as nfttest.Kernel dumps them.
-func content(t *testing.T, ns *nettest.Namespace) string {
+// content reads what the kernel holds, as nfttest.Kernel dumps it.
+func content(t *testing.T, k nft.Kernel) string {
 	t.Helper()
-	conn, err := nftables.New(nftables.WithNetNSFd(ns.FD()))
-	if err != nil {
-		t.Fatal(err)
+	c, err := k.Read(t.Context())
+	if err != nil || !c.Sound {
+		t.Fatalf("read: sound %t, error %v", c.Sound, err)
 	}
 	var lines []string
-	for family, f := range map[service.Family]nftables.TableFamily{service.IPv4: nftables.TableFamilyIPv4, service.IPv6: nftables.TableFamilyIPv6} {
-		for s := nft.Services; s <= nft.Hairpins; s++ {
-			set, err := conn.GetSetByName(&nftables.Table{Name: nft.TableName, Family: f}, s.String())
-			if err != nil {
-				t.Fatalf("get set %s: %v", s, err)
-			}
-			elements, err := conn.GetSetElements(set)
-			if err != nil {
-				t.Fatalf("get elements of %s: %v", s, err)
-			}
-			for _, e := range elements {
-				place := nft.Place{Family: family, Set: s, Key: string(e.Key)}
-				lines = append(lines, nft.Element{Place: place, Value: string(e.Val)}.String())
-			}
-		}
+	for _, e := range c.Elements {
+		lines = append(lines, e.String())
+	}
+	for _, class := range slices.Concat(c.Classes, c.Retired) {
+		lines = append(lines, "class "+class.String())
 	}
 	slices.Sort(lines)
-	return strings.Join(lines, "\n")
-}
-
-// elements drops what a dump has beside elements.
-func elements(dump string) string {
-	lines := slices.DeleteFunc(strings.Fields(strings.ReplaceAll(strings.ReplaceAll(dump, " ", "_"), "\n", " ")),
-		func(l string) bool { return strings.HasPrefix(l, "class_") })
-	return strings.ReplaceAll(strings.Join(lines, "\n"), "_", " ")
+	return strings.Join(append(lines, ""), "\n")
 }
 
 // tee commits to both kernels.
-type tee struct{ real, fake nft.Kernel }
+type tee struct {
+	real *nft.Netlink
+	fake *nfttest.Kernel
+}
 
 func (k tee) Commit(ctx context.Context, tx nft.Transaction) error {
 	return errors.Join(k.real.Commit(ctx, tx), k.fake.Commit(ctx, tx))
 }
 
+func (k tee) Read(ctx context.Context) (nft.Content, error) { return k.real.Read(ctx) }
+
+// netlinkKernel returns the real kernel, of the namespace.
+func netlinkKernel(t *testing.T, c nft.Config) *nft.Netlink {
+	k := nft.NewNetlink(c)
+	t.Cleanup(func() {
+		if err := k.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return k
+}
+
 func TestKernelHoldsWhatWasCommitted(t *testing.T) {
 	ns, fake := namespace(t), &nfttest.Kernel{}
-	plane := nft.New(tee{nft.NewNetlink(config(ns)), fake})
+	kernel := tee{netlinkKernel(t, config(ns)), fake}
+	plane := nft.New(kernel)
 	same := func(step string) {
 		t.Helper()
-		if diff := cmp.Diff(elements(fake.Dump()), content(t, ns)); diff != "" {
+		if diff := cmp.Diff(fake.Dump(), content(t, kernel)); diff != "" {
 			t.Fatalf("%s: (-committed +kernel)\n%s", step, diff)
 		}
 	}
@@ -145,19 +143,23 @@ func TestKernelHoldsWhatWasCommitted(t *testing.T) {
 // TestRefusedTransactionChangesNothing commits one that deletes an element that is there and one that is not.
 func TestRefusedTransactionChangesNothing(t *testing.T) {
 	ns := namespace(t)
-	k := nft.NewNetlink(config(ns))
+	k := netlinkKernel(t, config(ns))
 	p := port(service.IPv4, 1, 2)
 	if err := nft.New(k).Replace(t.Context(), service.Changes{Ports: []service.Change{{New: p}}}); err != nil {
 		t.Fatal(err)
 	}
-	before := content(t, ns)
-	there, notThere := nft.Render(p, 0, p.Backends), nft.Render(port(service.IPv4, 2, 1), 1, nil)
-	err := k.Commit(t.Context(), nft.Transaction{Delete: append(there[:1:1], notThere...)})
-	if !errors.Is(err, unix.ENOENT) {
-		t.Errorf("got error %v, want ENOENT", err)
+	before, err := k.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
-	if diff := cmp.Diff(before, content(t, ns)); diff != "" {
-		t.Errorf("(-before +after)\n%s", diff)
+	there, notThere := before.Elements[:1], nft.Render(port(service.IPv4, 2, 1), 1, nft.Slots{}, nft.CountNothing)
+	err = k.Commit(t.Context(), nft.Transaction{Generation: before.Generation, Delete: slices.Concat(there, notThere)})
+	if !errors.Is(err, unix.ENOENT) || !strings.Contains(err.Error(), "delete elements of ip ") {
+		t.Errorf("got error %v, want ENOENT and what was to be deleted", err)
+	}
+	after, err := k.Read(t.Context())
+	if diff := cmp.Diff(before, after); diff != "" || err != nil {
+		t.Errorf("error %v, (-before +after)\n%s", err, diff)
 	}
 }
 
@@ -171,7 +173,7 @@ func TestCheckAndCleanupLeaveNothing(t *testing.T) {
 	if err := conn.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	k := nft.NewNetlink(config(ns))
+	k := netlinkKernel(t, config(ns))
 	if err := k.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -192,75 +194,66 @@ func TestCheckAndCleanupLeaveNothing(t *testing.T) {
 	}
 }
 
-// TestCheckExplains answers as kernels do that lack nf_tables or a part of it, or that do not let this process use it.
-func TestCheckExplains(t *testing.T) {
-	for _, c := range []struct {
-		name        string
-		list, batch unix.Errno // answers to the question for tables, and to the transaction
-		want        string     // part of the error
-		unsupported bool
-	}{
-		{"no nf_tables", unix.EINVAL, 0, "lacks nf_tables (CONFIG_NF_TABLES): use Linux 5.13", true},
-		{"no netfilter", unix.EOPNOTSUPP, 0, "lacks nf_tables", true},
-		{"an expression is missing", 0, unix.ENOENT, "_NUMGEN", true},
-		{"not allowed", unix.EPERM, 0, "needs root", false},
-		{"out of memory", 0, unix.ENOMEM, "cannot allocate memory", false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			k := nft.NewNetlink(nft.Config{Families: families}, nftables.WithTestDial(answers(c.list, c.batch)))
-			err := k.Check(t.Context())
-			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
-				t.Fatalf("got error %v, want one line with %q", err, c.want)
-			}
-			unsupported, ok := errors.AsType[*kernel.UnsupportedError](err)
-			if ok != c.unsupported || errors.Is(err, errors.ErrUnsupported) != c.unsupported {
-				t.Errorf("got %T", err)
-			}
-			if ok && unsupported.MinVersion != "5.13" {
-				t.Errorf("got minimum version %q", unsupported.MinVersion)
-			}
-		})
+// TestOtherGenerationIsRefused commits what would fit if the tables were those that the writer knows.
+func TestOtherGenerationIsRefused(t *testing.T) {
+	ns := namespace(t)
+	k := netlinkKernel(t, config(ns))
+	if err := nft.New(k).Replace(t.Context(), service.Changes{}); err != nil {
+		t.Fatal(err)
+	}
+	before, err := k.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := nft.RenderNode([]netip.Addr{netip.MustParseAddr("10.240.0.11")})
+	if err := k.Commit(t.Context(), nft.Transaction{Generation: before.Generation + 1, Add: add}); !errors.Is(err, unix.EEXIST) {
+		t.Errorf("got error %v, want EEXIST", err)
+	}
+	if after, err := k.Read(t.Context()); err != nil || cmp.Diff(before, after) != "" {
+		t.Errorf("error %v, (-before +after)\n%s", err, cmp.Diff(before, after))
+	}
+	if err := k.Commit(t.Context(), nft.Transaction{Generation: before.Generation, Add: add}); err != nil {
+		t.Errorf("of the generation that is there: %v", err)
+	}
+	if err := k.Cleanup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Commit(t.Context(), nft.Transaction{Generation: before.Generation, Add: add}); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("without a table: got error %v, want ENOENT", err)
 	}
 }
 
-// answers is a kernel that answers the question for tables with an error, or with none at all, and each message of a
-// transaction with the other error.
-func answers(list, batch unix.Errno) func([]netlink.Message) ([]netlink.Message, error) {
-	return func(sent []netlink.Message) ([]netlink.Message, error) {
-		errno := batch
-		if len(sent) == 1 {
-			errno = list
-		}
-		if errno != 0 {
-			return nil, &netlink.OpError{Op: "receive", Err: errno}
-		}
-		header := sent[0].Header
-		header.Type, header.Flags = netlink.Done, netlink.Multi
-		return []netlink.Message{{Header: header, Data: make([]byte, 4)}}, nil
-	}
-}
-
-// TestTwoWriters has two data planes write the same tables, which number Services alike: the one whose tables are gone must
-// notice, not write over the other's.
+// TestTwoWriters has two data planes write the same tables, as while one process is exchanged for another. They number
+// Services alike for what they know, but not for what comes: whoever finds the other's work must not write over it.
 func TestTwoWriters(t *testing.T) {
 	ns := namespace(t)
-	one, other := nft.New(nft.NewNetlink(config(ns))), nft.New(nft.NewNetlink(config(ns)))
+	kernel := netlinkKernel(t, config(ns))
+	one, other := nft.New(kernel), nft.New(netlinkKernel(t, config(ns)))
 	all := service.Changes{Ports: []service.Change{{New: port(service.IPv4, 1, 1)}, {New: port(service.IPv4, 2, 1)}}}
 	for _, p := range []*nft.Plane{one, other} {
 		if err := p.Replace(t.Context(), all); err != nil {
 			t.Fatal(err)
 		}
 	}
-	before := content(t, ns)
-	change := service.Changes{Ports: []service.Change{{Old: all.Ports[0].New}}}
-	if err := one.Update(t.Context(), change); !errors.Is(err, unix.ENOENT) {
-		t.Errorf("got error %v, want ENOENT", err)
+	third, fourth := service.Change{New: port(service.IPv4, 3, 1)}, service.Change{New: port(service.IPv4, 4, 1)}
+	if err := one.Update(t.Context(), service.Changes{Ports: []service.Change{third}}); err != nil {
+		t.Fatal(err)
 	}
-	if diff := cmp.Diff(before, content(t, ns)); diff != "" {
+	before := content(t, kernel)
+	if err := other.Update(t.Context(), service.Changes{Ports: []service.Change{fourth}}); !errors.Is(err, unix.EEXIST) {
+		t.Errorf("the other one used a number that is taken: got error %v, want EEXIST", err)
+	}
+	if diff := cmp.Diff(before, content(t, kernel)); diff != "" {
 		t.Errorf("(-before +after)\n%s", diff)
 	}
-	if err := other.Update(t.Context(), change); err != nil {
-		t.Errorf("whose tables they are: %v", err)
+	all.Ports = append(all.Ports, third, fourth)
+	for _, p := range []*nft.Plane{other, one} {
+		if err := p.Replace(t.Context(), all); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Count(content(t, kernel), "ip services") != 4 {
+			t.Errorf("got\n%s", content(t, kernel))
+		}
 	}
 }
 
@@ -274,12 +267,12 @@ func TestListingCanBeLoadedAgain(t *testing.T) {
 		return
 	}
 	c := config(ns)
-	c.ClusterCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:244::/48")}
+	c.Detector.CIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:244::/48")}
 	all := service.Changes{NodeAddrs: []netip.Addr{netip.MustParseAddr("10.240.0.11"), netip.MustParseAddr("fd00:240::b")}}
 	for i := range 12 {
 		all.Ports = append(all.Ports, service.Change{New: port(families[i%2], i, i%4)})
 	}
-	if err := nft.New(nft.NewNetlink(c)).Replace(t.Context(), all); err != nil {
+	if err := nft.New(netlinkKernel(t, c)).Replace(t.Context(), all); err != nil {
 		t.Fatal(err)
 	}
 	run := func(stdin string, args ...string) string {

@@ -25,7 +25,15 @@ type Element struct {
 
 // Compare orders elements by family, set, key, value.
 func (e Element) Compare(f Element) int {
-	return cmp.Or(cmp.Compare(e.Family, f.Family), cmp.Compare(e.Set, f.Set), cmp.Compare(e.Key, f.Key), cmp.Compare(e.Value, f.Value))
+	switch {
+	case e.Family != f.Family:
+		return cmp.Compare(e.Family, f.Family)
+	case e.Set != f.Set:
+		return cmp.Compare(e.Set, f.Set)
+	case e.Key != f.Key:
+		return cmp.Compare(e.Key, f.Key)
+	}
+	return cmp.Compare(e.Value, f.Value)
 }
 
 // String returns the element as nft would write it, such as "ip services 10.96.0.1 . tcp . 443 : cluster-1 . 7".
@@ -59,6 +67,13 @@ func (e encoder) port(p uint16) encoder {
 
 func (e encoder) number(n uint32) encoder { return binary.NativeEndian.AppendUint32(e, n) }
 
+func (e encoder) token(t uint64) encoder { return binary.NativeEndian.AppendUint64(e, t) }
+
+func (e encoder) class(c Class) encoder {
+	class, arg := c.words()
+	return e.number(class).number(arg)
+}
+
 // text decodes fields for people.
 func text(fields []field, b string, family service.Family) string {
 	var parts []string
@@ -83,11 +98,28 @@ func fieldText(f field, b []byte) string {
 	case port:
 		return fmt.Sprint(binary.BigEndian.Uint16(b))
 	case class:
-		return Class(binary.NativeEndian.Uint32(b)).String()
+		return classOf(binary.NativeEndian.Uint32(b), binary.NativeEndian.Uint32(b[4:])).String()
+	case token:
+		return fmt.Sprintf("%016x", binary.NativeEndian.Uint64(b))
+	case refusal:
+		return Refusal(binary.NativeEndian.Uint32(b)).String()
+	case addrType:
+		return "local"
 	default:
 		return fmt.Sprint(binary.NativeEndian.Uint32(b))
 	}
 }
 
-// classIn returns the class in the value of an element of Services or NodePorts.
-func classIn(value string) Class { return Class(binary.NativeEndian.Uint32([]byte(value[4:]))) }
+// classIn returns the class in the value of an element that points to one.
+func classIn(value string) Class {
+	b := []byte(value)
+	return classOf(binary.NativeEndian.Uint32(b[4:]), binary.NativeEndian.Uint32(b[8:]))
+}
+
+// bitsIn returns the prefix length in the place of an element of Sources.
+func bitsIn(p Place) uint32 {
+	return binary.NativeEndian.Uint32([]byte(p.Key[addr.size(p.Family)+proto.size(p.Family)+port.size(p.Family):]))
+}
+
+// idIn returns the id in the value of such an element.
+func idIn(value string) uint32 { return binary.NativeEndian.Uint32([]byte(value[12:])) }

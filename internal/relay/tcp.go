@@ -1,0 +1,133 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Pauses after an attempt to take in a client that has failed, as net/http: the process has no file descriptors, most
+// likely.
+const (
+	minPause = 5 * time.Millisecond
+	maxPause = time.Second
+)
+
+// TCP relays the connections of a listener.
+type TCP struct {
+	listener net.Listener
+	config   Config
+}
+
+// NewTCP returns a relay that does nothing before Run.
+func NewTCP(l net.Listener, c Config) *TCP { return &TCP{listener: l, config: c.withDefaults()} }
+
+// Run relays until the context ends, which ends all connections and closes the listener. If the listener is closed before,
+// the connections that there are go on to their end. It returns nil when none is left.
+func (t *TCP) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { t.listener.Close() })
+	defer stop()
+	var connections sync.WaitGroup
+	defer connections.Wait()
+	pause := minPause
+	for {
+		client, err := t.listener.Accept()
+		switch {
+		case err == nil:
+			connections.Go(func() { t.serve(ctx, client) })
+			pause = minPause
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case !wait(ctx, pause):
+			return nil
+		default:
+			t.config.Log.Debug("cannot take in a connection, trying again", "after", pause, "error", err)
+			pause = min(2*pause, maxPause)
+		}
+	}
+}
+
+// wait returns false if the context ends before.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// serve relays one connection. A client that cannot be served is told so by a reset: an orderly end would look like an
+// answer of no bytes.
+func (t *TCP) serve(ctx context.Context, client net.Conn) {
+	if !t.config.Slots.take() {
+		t.config.Slots.full(t.config.Log)
+		reset(client)
+		return
+	}
+	defer t.config.Slots.give()
+	backend, at, err := t.config.connect(ctx, "tcp", addrOf(client.RemoteAddr()))
+	if err != nil {
+		t.config.Log.Debug("no backend for a connection", "client", client.RemoteAddr(), "error", err)
+		reset(client)
+		return
+	}
+	if err := join(ctx, client, backend); err != nil {
+		t.config.Log.Debug("a connection has ended early", "client", client.RemoteAddr(), "backend", at, "error", err)
+	}
+}
+
+// join moves bytes both ways until both sides have said that no more will come, and closes both. An end of one side is
+// passed on to the other alone (half-close). If anything fails, or the context ends, both sides are reset: neither may take
+// what it has for all there was.
+func join(ctx context.Context, a, b net.Conn) error {
+	stop := context.AfterFunc(ctx, func() { reset(a); reset(b) })
+	defer stop()
+	var errs [2]error
+	half := func(err *error, dst, src net.Conn) {
+		if *err = pour(dst, src); *err != nil {
+			reset(a)
+			reset(b)
+		}
+	}
+	var other sync.WaitGroup
+	other.Go(func() { half(&errs[1], b, a) })
+	half(&errs[0], a, b)
+	other.Wait()
+	a.Close()
+	b.Close()
+	return errors.Join(errs[:]...)
+}
+
+// pour moves bytes one way to the end, and passes that on.
+func pour(dst, src net.Conn) error {
+	if _, err := io.Copy(dst, src); err != nil {
+		return err
+	}
+	if h, ok := dst.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return dst.Close()
+}
+
+// reset closes a connection so that the peer sees an error (RST).
+func reset(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		t.SetLinger(0)
+	}
+	c.Close()
+}
+
+// addrOf returns the address of a TCP peer, or none.
+func addrOf(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	at := t.AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+}

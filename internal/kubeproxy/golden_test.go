@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,21 +71,69 @@ func golden(t *testing.T, file string) {
 	}
 }
 
-// describe writes the desired state for people.
+// describe writes the desired state for people: what is as usual is left out.
 func describe(c service.Changes) []byte {
 	var b bytes.Buffer
 	for _, change := range c.Ports {
-		p := change.New
-		fmt.Fprintln(&b, p.Key)
-		for _, f := range p.Frontends {
-			fmt.Fprintf(&b, "  at %s %s\n", f.Kind, f.Addr)
-		}
-		for _, l := range p.Lost {
-			fmt.Fprintf(&b, "  not at %s %s: has %s\n", l.Frontend.Kind, l.Frontend.Addr, l.Winner)
-		}
-		for _, e := range p.Backends {
-			fmt.Fprintf(&b, "  to %s%s\n", e.Addr, map[bool]string{true: " local"}[e.Local])
-		}
+		describePort(&b, change.New)
+	}
+	for _, change := range c.Health {
+		h := change.New
+		fmt.Fprintf(&b, "health check of %s at %d: %d of IPv4 and %d of IPv6 ready here", h.Service, h.Port, h.Local[0], h.Local[1])
+		fmt.Fprintln(&b, families(h.Families))
+	}
+	for _, n := range c.CIDRs {
+		fmt.Fprintf(&b, "ClusterIPs are of %s\n", n)
 	}
 	return b.Bytes()
+}
+
+func families(f [2]bool) string {
+	switch f {
+	case [2]bool{true, false}:
+		return ", asked for IPv4 only"
+	case [2]bool{false, true}:
+		return ", asked for IPv6 only"
+	}
+	return ""
+}
+
+func describePort(b *bytes.Buffer, p *service.Port) {
+	fmt.Fprintln(b, p.Key)
+	for _, f := range p.Frontends {
+		fmt.Fprintf(b, "  at %s %s\n", f.Kind, f.Addr)
+	}
+	for _, l := range p.Lost {
+		fmt.Fprintf(b, "  not at %s %s: has %s\n", l.Frontend.Kind, l.Frontend.Addr, l.Winner)
+	}
+	if p.Internal != service.PolicyCluster {
+		fmt.Fprintf(b, "  internal policy %s\n", p.Internal)
+	}
+	if p.External != service.PolicyCluster {
+		fmt.Fprintf(b, "  external policy %s\n", p.External)
+	}
+	describeBackends(b, "to", p.Cluster)
+	describeBackends(b, "by policy Local to", p.Local)
+	if !slices.Equal(p.Serving, p.Cluster) {
+		describeBackends(b, "serving", p.Serving)
+	}
+	if p.HasEndpoints != (len(p.Cluster)+len(p.Local) > 0) {
+		fmt.Fprintf(b, "  has endpoints: %t\n", p.HasEndpoints)
+	}
+	if p.Affinity != 0 || p.Balance != service.Random {
+		fmt.Fprintf(b, "  affinity %s, balance %s\n", p.Affinity, p.Balance)
+	}
+	for _, n := range p.Sources {
+		fmt.Fprintf(b, "  from %s\n", n)
+	}
+}
+
+func describeBackends(b *bytes.Buffer, how string, bs []service.Backend) {
+	for _, e := range bs {
+		fmt.Fprintf(b, "  %s %s%s", how, e.Addr, map[bool]string{true: " local"}[e.Local])
+		if e.Weight != 1 {
+			fmt.Fprintf(b, " weight %d", e.Weight)
+		}
+		fmt.Fprintln(b)
+	}
 }

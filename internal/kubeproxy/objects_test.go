@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -58,7 +59,14 @@ func set(table *service.Table, objects []runtime.Object) (problems []string) {
 				table.SetSlice(s)
 			}
 		case *corev1.Node:
-			table.SetNodeAddrs(apiwatch.NodeAddrs(o))
+			n, ps := apiwatch.NodeOf(o)
+			errs = ps
+			table.SetNode(n.Table())
+			table.SetNodeAddrs(n.Addrs)
+		case *networkingv1.ServiceCIDR:
+			cidrs, ps := apiwatch.CIDRs(o)
+			errs = ps
+			table.SetCIDRs(cidrs)
 		}
 		for _, err := range errs {
 			problems = append(problems, fmt.Sprint(err))

@@ -12,26 +12,62 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
 	"varco.dev/internal/kubeproxy"
+	"varco.dev/internal/kubeproxy/config"
 	"varco.dev/internal/kubeproxy/nft"
 	"varco.dev/internal/kubeproxy/nft/nfttest"
+	"varco.dev/internal/service"
 )
 
+// noKernel is a kubeproxy.Kernel that nobody else changes, and that counts nothing.
+type noKernel struct{ lacks error }
+
+func (k noKernel) Check(context.Context) error { return k.lacks }
+
+func (noKernel) Watch(ctx context.Context, _ func(string)) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (noKernel) Counters(context.Context) (map[nft.Place]nft.Count, error) { return nil, nil }
+
+// settings are those of a command line.
+func settings(t *testing.T, flags ...string) config.Config {
+	t.Helper()
+	options, set := config.NewOptions(), pflag.NewFlagSet("kube-proxy", pflag.ContinueOnError)
+	options.AddFlags(set)
+	if err := set.Parse(append(flags, "--status-socket=")); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := options.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// proxyConfig is for a proxy for node-1.
+func proxyConfig(t *testing.T, client kubernetes.Interface, kernel *nfttest.Kernel, flags ...string) kubeproxy.Config {
+	t.Helper()
+	return kubeproxy.Config{
+		Settings: settings(t, flags...), Client: client, NodeName: "node-1",
+		Families: []service.Family{service.IPv4, service.IPv6}, Plane: nft.New(kernel), Kernel: noKernel{}, Log: slog.New(slog.DiscardHandler),
+	}
+}
+
 // runProxy runs a proxy for node-1 and returns its health and metrics addresses, and what ends it.
-func runProxy(t *testing.T, client *fake.Clientset, kernel *nfttest.Kernel, ports kubeproxy.NodePortAddresses) (health, metrics string, stop func() error) {
+func runProxy(t *testing.T, client kubernetes.Interface, kernel *nfttest.Kernel, flags ...string) (health, metrics string, stop func() error) {
 	t.Helper()
 	health, metrics = freePort(t), freePort(t)
-	p := kubeproxy.New(kubeproxy.Config{
-		Client: client, NodeName: "node-1", Plane: nft.New(kernel), NodePorts: ports,
-		Check:         func(context.Context) error { return nil },
-		HealthAddress: health, MetricsAddress: metrics, Log: slog.New(slog.DiscardHandler),
-	})
+	p := kubeproxy.New(proxyConfig(t, client, kernel, append(flags, "--healthz-bind-address="+health, "--metrics-bind-address="+metrics)...))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
@@ -83,7 +119,7 @@ func TestProxyAnswersForItself(t *testing.T) {
 	client := fake.NewClientset(&corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "x", Name: "a"},
 		Spec:       corev1.ServiceSpec{ClusterIP: "10.96.0.1", Ports: []corev1.ServicePort{{Port: 80}}},
-	})
+	}, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}})
 	answer := make(chan struct{})
 	client.PrependReactor("list", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
 		select {
@@ -94,8 +130,8 @@ func TestProxyAnswersForItself(t *testing.T) {
 		}
 	})
 	kernel := &nfttest.Kernel{}
-	health, metrics, stop := runProxy(t, client, kernel, kubeproxy.NodePortAddresses{})
-	await(t, "http://"+health+"/healthz", 200)
+	health, metrics, stop := runProxy(t, client, kernel)
+	await(t, "http://"+health+"/healthz", 503) // there may be no such node
 	await(t, "http://"+health+"/livez", 200)
 	if body := await(t, "http://"+health+"/readyz", 503); !strings.Contains(body, "not all Services are applied yet") {
 		t.Errorf("not ready: %q", body)
@@ -105,7 +141,14 @@ func TestProxyAnswersForItself(t *testing.T) {
 	}
 	close(answer)
 	await(t, "http://"+health+"/readyz", 200)
-	if dump := kernel.Dump(); !strings.Contains(dump, "ip services 10.96.0.1 . tcp . 80") {
+	await(t, "http://"+health+"/healthz", 200)
+	if mode := await(t, "http://"+metrics+"/proxyMode", 200); mode != "nftables" {
+		t.Errorf("mode is %q", mode)
+	}
+	if c := await(t, "http://"+metrics+"/configz", 200); !strings.Contains(c, `{"kubeproxy.config.k8s.io":{"kind":"KubeProxyConfiguration"`) {
+		t.Errorf("configuration is %s", c)
+	}
+	if dump := kernel.Dump(); !strings.Contains(dump, "ip no-endpoints 10.96.0.1 . tcp . 80") {
 		t.Errorf("the kernel has\n%s", dump)
 	}
 	text := await(t, "http://"+metrics+"/metrics", 200)
@@ -128,10 +171,6 @@ func TestProxyAnswersForItself(t *testing.T) {
 
 // TestProxyKnowsLocalAddressesAtFirstCommit: a NodePort that was served before a restart must not be cut off by it.
 func TestProxyKnowsLocalAddressesAtFirstCommit(t *testing.T) {
-	ports, err := kubeproxy.ParseNodePortAddresses([]string{"all"})
-	if err != nil {
-		t.Fatal(err)
-	}
 	first := make(chan bool, 1)
 	kernel := &nfttest.Kernel{Fail: func(tx nft.Transaction) error {
 		has := false
@@ -144,7 +183,7 @@ func TestProxyKnowsLocalAddressesAtFirstCommit(t *testing.T) {
 		}
 		return nil
 	}}
-	_, _, stop := runProxy(t, fake.NewClientset(), kernel, ports)
+	_, _, stop := runProxy(t, fake.NewClientset(), kernel, "--nodeport-addresses=0.0.0.0/1,128.0.0.0/1")
 	if !<-first {
 		t.Error("the first commit has no address that serves NodePorts")
 	}
@@ -156,10 +195,9 @@ func TestProxyKnowsLocalAddressesAtFirstCommit(t *testing.T) {
 // TestProxyWarnsWithoutNode: a wrong --hostname-override must not pass unnoticed.
 func TestProxyWarnsWithoutNode(t *testing.T) {
 	logged := make(chan string, 64)
-	p := kubeproxy.New(kubeproxy.Config{
-		Client: fake.NewClientset(), NodeName: "nosuch", Plane: nft.New(&nfttest.Kernel{}),
-		Check: func(context.Context) error { return nil }, Log: slog.New(slog.NewTextHandler(lines(logged), nil)),
-	})
+	c := proxyConfig(t, fake.NewClientset(), &nfttest.Kernel{}, "--nodeport-addresses=primary", "--healthz-bind-address=", "--metrics-bind-address=")
+	c.NodeName, c.Log = "nosuch", slog.New(slog.NewTextHandler(lines(logged), nil))
+	p := kubeproxy.New(c)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
@@ -185,10 +223,9 @@ func (l lines) Write(b []byte) (int, error) {
 // TestProxyEndsWithoutNFTables is what a user with an old kernel sees: an end at once, before anything is asked of the API.
 func TestProxyEndsWithoutNFTables(t *testing.T) {
 	client := fake.NewClientset()
-	p := kubeproxy.New(kubeproxy.Config{
-		Client: client, NodeName: "node-1", Plane: nft.New(&nfttest.Kernel{}), Log: slog.New(slog.DiscardHandler),
-		Check: func(context.Context) error { return errors.ErrUnsupported },
-	})
+	c := proxyConfig(t, client, &nfttest.Kernel{})
+	c.Kernel = noKernel{lacks: errors.ErrUnsupported}
+	p := kubeproxy.New(c)
 	if err := p.Run(t.Context()); !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "nftables") {
 		t.Errorf("got %v", err)
 	}

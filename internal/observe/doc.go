@@ -1,2 +1,3 @@
-// Package observe is how a proxy shows its state: the log and the HTTP endpoints for health and metrics.
+// Package observe is how a proxy shows its state: the log, the HTTP endpoints for health and metrics, and the pages that
+// every component of Kubernetes has.
 package observe

@@ -4,17 +4,15 @@ export GOFLAGS = -trimpath
 export VARCO_REQUIRE_ROOT := $(if $(filter 0,$(shell id -u)),1)
 GO_TEST = go test -p 2 -timeout 20m $(if $(VARCO_REQUIRE_ROOT),-count=1)
 COMPILER := $(shell command -v gcc || command -v cc || command -v clang)
-RACE = $(if $(COMPILER),CGO_ENABLED=1 CC=$(COMPILER) $(GO_TEST) -race,$(GO_TEST))
+RACE = $(if $(COMPILER),CGO_ENABLED=1 CC=$(COMPILER) $(GO_TEST) -race,$(warning no C compiler: no race detector)$(GO_TEST))
 # What links Kubernetes is too large for staticcheck and the race detector, which work on all that a package imports.
 LAB_LIST = go list -f '{{.ImportPath}} {{.Deps}}'
-LIGHT = sed '/ k8s.io.kubernetes/d; s/ .*//; s/[.]test$$//'
-HEAVY = sed '/ k8s.io.kubernetes/!d; s/ .*//; s/[.]test$$//'
+PICK = sed '/ k8s.io.kubernetes/$(1)d; s/ .*//; s/[.]test$$//'
+LAB_TESTS = $$($(LAB_LIST) -test ./... | grep '^[^ ]*[.]test ' | $(PICK))
 K8S = $(shell sed -n 's|.*k8s.io/kubernetes v||p' lab/go.mod)
 LAB_LINK = -s -w $(foreach v,gitVersion=v$(K8S) gitMajor=1 gitMinor=$(word 2,$(subst ., ,$(K8S))),-X k8s.io/component-base/version.$(v))
-TESTS = grep '^[^ ]*[.]test '
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
-
 build: ## build bin/varco and bin/varco-lab, both static
 	go build -o bin/varco ./cmd/varco
 	cd lab && go build -ldflags '$(LAB_LINK)' -o ../bin/varco-lab .
@@ -22,18 +20,20 @@ build: ## build bin/varco and bin/varco-lab, both static
 demo: build ## run the lab with a Service under load; ARGS=--once ends it (needs root)
 	bin/varco-lab demo --varco bin/varco $(ARGS)
 
-lint: ## gofmt, vet and staticcheck over both modules
+lint: ## gofmt, vet and staticcheck over all modules
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "run gofmt -w on:" $$files; exit 1; }
 	go build -o bin/staticcheck honnef.co/go/tools/cmd/staticcheck
-	go vet ./... && bin/staticcheck ./...
-	cd lab && go vet ./... && ../bin/staticcheck $$($(LAB_LIST) ./... | $(LIGHT))
+	go vet ./... && bin/staticcheck ./... && cd bench && go vet ./... && ../bin/staticcheck ./...
+	cd lab && go vet ./... && ../bin/staticcheck $$($(LAB_LIST) ./... | $(PICK))
 
 test: build lint ## lint and run every test; as root the packet tests and the lab too
-	@$(if $(COMPILER),:,echo "no C compiler: the tests run without the race detector")
-	$(RACE) ./...
-	cd lab && $(RACE) $$($(LAB_LIST) -test ./... | $(TESTS) | $(LIGHT))
-	cd lab && $(GO_TEST) $$($(LAB_LIST) -test ./... | $(TESTS) | $(HEAVY))
+	$(RACE) ./... && cd bench && $(RACE) ./...
+	cd lab && $(RACE) $(LAB_TESTS) && $(GO_TEST) $(call LAB_TESTS,!)
+
+bench-kube-proxy: build ## measure kube-proxy beside upstream's into docs/bench; ARGS="--quick --out=" looks only (needs root)
+	cd bench && go build -o ../bin/varco-bench . && go build -ldflags '$(LAB_LINK)' -o ../bin/kube-proxy k8s.io/kubernetes/cmd/kube-proxy
+	bin/varco-bench kube-proxy --out docs/bench $(ARGS)
 
 clean: ## remove what build made
 	rm -rf bin
-.PHONY: help build demo lint test clean
+.PHONY: help build demo lint test bench-kube-proxy clean

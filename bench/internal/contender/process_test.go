@@ -1,0 +1,93 @@
+package contender_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"varco.dev/bench/internal/contender"
+	"varco.dev/internal/nettest"
+)
+
+func start(t *testing.T, args ...string) *contender.Process {
+	t.Helper()
+	nettest.NeedRoot(t)
+	ns, err := nettest.NewNamespace("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	p, err := contender.Start(ns, contender.Contender{Name: "shell", Path: "sh", Args: args}, filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Stop)
+	return p
+}
+
+func TestProcessRunsInItsNamespace(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "links")
+	p := start(t, "-c", "ls /sys/class/net >/dev/null; cat /proc/net/dev > "+file+"; echo last words; exit 3")
+	if err := wait(p); !strings.Contains(err.Error(), "last words") || !strings.Contains(err.Error(), "exit status 3") {
+		t.Errorf("got %q, want the status and what was written", err)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(b), ":"); n != 1 || !strings.Contains(string(b), "lo:") {
+		t.Errorf("got interfaces\n%s\nwant lo alone", b)
+	}
+}
+
+func TestCostCountsOwnTimeAndChildren(t *testing.T) {
+	// The child works for 0.1 s of its own; then the shell itself works until it is ended.
+	p := start(t, "-c", "timeout 0.3 sh -c 'while :; do :; done'; while :; do :; done")
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		cpu, err := p.CPU()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cpu > 500*time.Millisecond {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("used %v of processor time only", cpu)
+		}
+		time.Sleep(10 * time.Millisecond) // for the shell to work
+	}
+	now, peak, err := p.Memory()
+	if err != nil || now <= 0 || peak < now {
+		t.Errorf("got memory %d and peak %d, %v", now, peak, err)
+	}
+	p.Stop()
+	if p.Check() == nil {
+		t.Error("a process that was stopped is said to run")
+	}
+}
+
+func TestStartTellsOfAMissingProgram(t *testing.T) {
+	nettest.NeedRoot(t)
+	ns, err := nettest.NewNamespace("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	c := contender.Contender{Name: "nothing", Path: filepath.Join(t.TempDir(), "nothing")}
+	if _, err := contender.Start(ns, c, filepath.Join(t.TempDir(), "log")); err == nil {
+		t.Error("started what is not there")
+	}
+}
+
+// wait returns how the process ended.
+func wait(p *contender.Process) error {
+	for {
+		if err := p.Check(); err != nil {
+			return err
+		}
+		time.Sleep(time.Millisecond) // for the process to end
+	}
+}

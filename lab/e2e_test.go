@@ -2,19 +2,15 @@ package main_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/nftables"
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,9 +43,18 @@ func TestLab(t *testing.T) {
 		test func(*testing.T)
 	}{
 		{"demo", l.demo},
+		{"status and explain", l.inspect},
+		{"health check of a Service", l.healthCheck},
+		{"rules deleted", l.deletedRules},
 		{"varco kube-proxy killed", l.killedProxy},
-		{"API server away", l.withoutAPIServer},
+		{"leftovers of kube-proxy", l.leftovers},
+		{"configuration changed", l.changedConfig},
+		{"two copies", l.twoCopies},
+		{"node address changed", l.nodeAddress},
+		{"ServiceCIDR added", l.serviceCIDR},
+		{"pods ended by force", l.forcedPods},
 		{"bad objects", l.badObjects},
+		{"API server away", l.withoutAPIServer}, // the last: the controllers take half a minute to find it again
 	}
 	for _, s := range steps {
 		if !t.Run(s.name, s.test) {
@@ -110,6 +115,7 @@ func (l *lab) demo(t *testing.T) {
 	_, err := demo.Show(t.Context(), l, demo.Config{
 		Manifest: "../deploy/kube-proxy.yaml",
 		Requests: 2000,
+		Pause:    500 * time.Millisecond,
 		Out:      t.Output(),
 	})
 	if err != nil {
@@ -120,18 +126,26 @@ func (l *lab) demo(t *testing.T) {
 // ask sends requests from a place to the ClusterIP of a Service until stop is called, which returns the report.
 func (l *lab) ask(t *testing.T, from, service string) (stop func() *load.Report) {
 	t.Helper()
-	ns, err := l.Namespace(from)
+	return l.askAt(t, from, "http://"+l.service(t, service).Spec.ClusterIP+"/")
+}
+
+func (l *lab) service(t *testing.T, name string) *corev1.Service {
+	t.Helper()
+	s, err := l.client.CoreV1().Services(metav1.NamespaceDefault).Get(t.Context(), name, metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := l.client.CoreV1().Services(metav1.NamespaceDefault).Get(t.Context(), service, metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	return s
+}
+
+// askAt is ask for a URL.
+func (l *lab) askAt(t *testing.T, from, url string) (stop func() *load.Report) {
+	t.Helper()
+	ns := l.open(t, from)
 	hold, reports := make(chan struct{}), make(chan *load.Report, 1)
 	go func() {
 		r, err := load.Run(t.Context(), load.Config{
-			URL: "http://" + s.Spec.ClusterIP + "/", Dial: ns.DialContext, Requests: 1, Hold: hold, Concurrency: 4, Rate: 200,
+			URL: url, Dial: ns.DialContext, Requests: 1, Hold: hold, Concurrency: 4, Rate: 200,
 		})
 		if err != nil {
 			t.Error(err)
@@ -140,9 +154,19 @@ func (l *lab) ask(t *testing.T, from, service string) (stop func() *load.Report)
 	}()
 	return func() *load.Report {
 		close(hold)
-		defer ns.Close()
 		return <-reports
 	}
+}
+
+// open opens a namespace of the lab for the time of the test.
+func (l *lab) open(t *testing.T, name string) *nettest.Namespace {
+	t.Helper()
+	ns, err := l.Namespace(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	return ns
 }
 
 func noneFailed(t *testing.T, r *load.Report) {
@@ -150,87 +174,6 @@ func noneFailed(t *testing.T, r *load.Report) {
 	if r.Requests == 0 || r.Failed > 0 {
 		t.Errorf("%d of %d requests failed: %s", r.Failed, r.Requests, strings.Join(r.Failures(), "; "))
 	}
-}
-
-// killedProxy deletes elements behind the proxy's back on node-1 and kills it with SIGKILL, while node-2 goes on serving;
-// its successor must repair node-1. Then it kills the other one under load: nothing may fail.
-func (l *lab) killedProxy(t *testing.T) {
-	ns, err := l.Namespace("node-1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
-	conn, err := nftables.New(nftables.WithNetNSFd(ns.FD()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	table := &nftables.Table{Name: "varco-kube-proxy", Family: nftables.TableFamilyIPv4}
-	conn.FlushSet(&nftables.Set{Table: table, Name: "services"})
-	if err := conn.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	l.kill(t, "node-1")
-	l.wait(t, "the elements to be back", func() (string, bool) {
-		set, err := conn.GetSetByName(table, "services")
-		if err != nil {
-			return err.Error(), false
-		}
-		elements, err := conn.GetSetElements(set)
-		return fmt.Sprintf("%d elements, %v", len(elements), err), len(elements) > 3
-	})
-
-	stop := l.ask(t, "node-2", "echo")
-	l.kill(t, "node-2")
-	l.scale(t, 4) // applied by the successor only
-	l.awaitBackends(t, "node-2", 4)
-	noneFailed(t, stop())
-}
-
-// kill ends the varco kube-proxy of a node by SIGKILL.
-func (l *lab) kill(t *testing.T, node string) {
-	t.Helper()
-	procs, err := filepath.Glob("/proc/[0-9]*/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, exe := range procs {
-		args, err := os.ReadFile(filepath.Dir(exe) + "/cmdline")
-		path, err2 := os.Readlink(exe)
-		if err := errors.Join(err, err2); err != nil || !strings.HasSuffix(path, l.varco) {
-			continue // another program, or one that has just ended; in a container the path begins elsewhere
-		}
-		if !strings.Contains(string(args), "--hostname-override="+node+"\x00") {
-			continue
-		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(exe)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	t.Fatalf("no varco kube-proxy runs on %s", node)
-}
-
-// withoutAPIServer ends the API server under load: traffic goes on, and what changes later is applied.
-func (l *lab) withoutAPIServer(t *testing.T) {
-	stop := l.ask(t, "node-1", "echo")
-	if err := l.Stop(t.Context(), "kube-apiserver", 0); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(3 * time.Second) // the time without an API server is what is tested
-	if err := l.Start(t.Context(), "kube-apiserver"); err != nil {
-		t.Fatal(err)
-	}
-	l.wait(t, "the API server", func() (string, bool) {
-		_, err := l.client.Discovery().ServerVersion()
-		return fmt.Sprint(err), err == nil
-	})
-	l.scale(t, 2)
-	l.awaitBackends(t, "node-1", 2)
-	noneFailed(t, stop())
 }
 
 // badObjects writes what the API server takes and a proxy must not fall over: the rest is served.
@@ -273,19 +216,25 @@ func (l *lab) badObjects(t *testing.T) {
 // answers waits until HTTP requests to port 80 of an address are answered.
 func (l *lab) answers(t *testing.T, from, address string) {
 	t.Helper()
-	ns, err := l.Namespace(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
+	ns := l.open(t, from)
 	url := "http://" + netip.AddrPortFrom(netip.MustParseAddr(address), 80).String() + "/"
 	l.wait(t, address+" to answer", func() (string, bool) {
-		r, err := load.Run(t.Context(), load.Config{URL: url, Dial: ns.DialContext, Requests: 10, Timeout: time.Second})
-		if err != nil {
-			return err.Error(), false
-		}
-		return strings.Join(r.Failures(), "; "), r.Failed == 0
+		return l.tryFor(t, ns, load.Config{URL: url, Requests: 10, Concurrency: 10, Timeout: 300 * time.Millisecond})
 	})
+}
+
+// try sends some requests, and tells whether all are answered.
+func (l *lab) try(t *testing.T, ns *nettest.Namespace, url string, requests int) (failures string, ok bool) {
+	return l.tryFor(t, ns, load.Config{URL: url, Requests: requests, Timeout: time.Second})
+}
+
+func (l *lab) tryFor(t *testing.T, ns *nettest.Namespace, cfg load.Config) (failures string, ok bool) {
+	cfg.Dial = ns.DialContext
+	r, err := load.Run(t.Context(), cfg)
+	if err != nil {
+		return err.Error(), false
+	}
+	return strings.Join(r.Failures(), "; "), r.Failed == 0 && r.Requests == cfg.Requests
 }
 
 func (l *lab) scale(t *testing.T, replicas int) {

@@ -13,6 +13,9 @@ import (
 	"varco.dev/lab/internal/controlplane"
 )
 
+// zones are those that the nodes are in, by turns.
+var zones = [...]string{"zone-a", "zone-b"}
+
 // nodeCommand is the command of this binary that is a node agent.
 const nodeCommand = "node"
 
@@ -179,8 +182,9 @@ func (s *supervisor) client() (kubernetes.Interface, error) {
 }
 
 func (s *supervisor) startAgents() (agents []*process, err error) {
-	for _, h := range s.layout.Nodes {
-		proc, err := s.add(program{name: h.Name, host: h.Name, args: s.nodeArgs(h)})
+	for i, h := range s.layout.Nodes {
+		args := append(s.nodeArgs(h), "--zone="+zones[i%len(zones)])
+		proc, err := s.add(program{name: h.Name, host: h.Name, args: args})
 		if err != nil {
 			return nil, err
 		}

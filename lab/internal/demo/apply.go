@@ -35,18 +35,17 @@ func newApplier(cfg *rest.Config) (*applier, error) {
 	return &applier{client, restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco))}, nil
 }
 
-// apply applies each document of the manifest, in its order, and returns the objects as they are then.
-func (a *applier) apply(ctx context.Context, manifest []byte) ([]*unstructured.Unstructured, error) {
-	objects, err := decode(manifest)
-	if err != nil {
-		return nil, err
-	}
-	for i, o := range objects {
-		if objects[i], err = a.applyOne(ctx, o); err != nil {
+// apply applies each object, in their order, and returns them as they are then.
+func (a *applier) apply(ctx context.Context, objects []*unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
+	var applied []*unstructured.Unstructured
+	for _, o := range objects {
+		got, err := a.applyOne(ctx, o)
+		if err != nil {
 			return nil, fmt.Errorf("apply %s %s: %w", o.GetKind(), o.GetName(), err)
 		}
+		applied = append(applied, got)
 	}
-	return objects, nil
+	return applied, nil
 }
 
 func (a *applier) applyOne(ctx context.Context, o *unstructured.Unstructured) (*unstructured.Unstructured, error) {

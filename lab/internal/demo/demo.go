@@ -15,15 +15,20 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"varco.dev/internal/nettest"
 	"varco.dev/lab/internal/controlplane"
+	"varco.dev/lab/internal/load"
 )
 
-// pods is how many pods the Deployment begins with, as in services.yaml.
-const pods = 3
+// pods and pinnedPods are how many pods the Deployments begin with, as in services.yaml.
+const (
+	pods       = 3
+	pinnedPods = 2
+)
 
 //go:embed services.yaml
 var servicesManifest []byte
@@ -43,6 +48,8 @@ type Config struct {
 	Manifest string
 	// Requests is how many requests are sent while pods come and go.
 	Requests int
+	// Pause is the quiet time before each of the three changes, while requests go on; 0 is a default.
+	Pause time.Duration
 	// Out is where it is shown; on a terminal some lines change while they are shown.
 	Out io.Writer
 }
@@ -53,18 +60,18 @@ var ErrFailed = errors.New("the demo failed: see above")
 // demo is one run.
 type demo struct {
 	Config
-	console  *console
-	lab      Lab
-	client   kubernetes.Interface
-	applier  *applier
-	services services
-	sources  sources
-	opened   []*nettest.Namespace
+	console *console
+	lab     Lab
+	client  kubernetes.Interface
+	applier *applier
+	scene   *scene
+	places  places
+	opened  []*nettest.Namespace
 }
 
 // Show runs the demo in the lab and returns the addresses that a person may go on with.
 func Show(ctx context.Context, lab Lab, cfg Config) (Endpoints, error) {
-	d := &demo{Config: cfg, console: newConsole(cfg.Out), lab: lab, sources: sources{}}
+	d := &demo{Config: cfg, console: newConsole(cfg.Out), lab: lab, scene: &scene{}, places: places{}}
 	defer d.close()
 	if err := d.connect(); err != nil {
 		return Endpoints{}, err
@@ -83,13 +90,16 @@ func Show(ctx context.Context, lab Lab, cfg Config) (Endpoints, error) {
 	}
 	wrong, err := d.checkAll(ctx)
 	if err != nil {
-		return d.services.endpoints(), err
+		return d.scene.endpoints(), err
 	}
 	failed, err := d.roll(ctx)
+	if err == nil {
+		err = d.lookInside(ctx)
+	}
 	if err == nil && wrong+failed > 0 {
 		err = ErrFailed
 	}
-	return d.services.endpoints(), err
+	return d.scene.endpoints(), err
 }
 
 func (d *demo) connect() error {
@@ -122,12 +132,33 @@ func variables() *strings.Replacer {
 	)
 }
 
+// serveLocalhost adds to the proxy's configuration what shows that NodePorts can be served at localhost too.
+func serveLocalhost(manifest []*unstructured.Unstructured) error {
+	path := []string{"data", "config.conf"}
+	for _, o := range manifest {
+		text, found, err := unstructured.NestedString(o.Object, path...)
+		if err != nil || !found || o.GetKind() != "ConfigMap" {
+			continue
+		}
+		text = strings.TrimRight(text, "\n") + "\nnodePortAddresses: [primary, localhost]\n"
+		return unstructured.SetNestedField(o.Object, text, path...)
+	}
+	return errors.New("the manifest of kube-proxy has no ConfigMap with a config.conf")
+}
+
 func (d *demo) runProxies(ctx context.Context) (string, error) {
 	text, err := os.ReadFile(d.Manifest)
 	if err != nil {
 		return "", fmt.Errorf("read the manifest of kube-proxy: %w", err)
 	}
-	objects, err := d.applier.apply(ctx, []byte(variables().Replace(string(text))))
+	manifest, err := decode([]byte(variables().Replace(string(text))))
+	if err != nil {
+		return "", err
+	}
+	if err := serveLocalhost(manifest); err != nil {
+		return "", err
+	}
+	objects, err := d.applier.apply(ctx, manifest)
 	if err != nil {
 		return "", err
 	}
@@ -145,9 +176,13 @@ func (d *demo) runProxies(ctx context.Context) (string, error) {
 	return strings.Join(sets, ", "), nil
 }
 
-// deploy applies the Services, gives the load balancer its addresses, and waits for the pods.
+// deploy applies the Services, gives the load balancers their addresses, and waits for the pods.
 func (d *demo) deploy(ctx context.Context) (string, error) {
-	if _, err := d.applier.apply(ctx, servicesManifest); err != nil {
+	objects, err := decode(servicesManifest)
+	if err != nil {
+		return "", err
+	}
+	if _, err := d.applier.apply(ctx, objects); err != nil {
 		return "", err
 	}
 	if err := d.readServices(ctx); err != nil {
@@ -156,34 +191,50 @@ func (d *demo) deploy(ctx context.Context) (string, error) {
 	if err := awaitPod(ctx, d.client, "visitor"); err != nil {
 		return "", err
 	}
-	if _, err := awaitPods(ctx, d.client, pods); err != nil {
+	if d.scene.pinned, err = awaitPods(ctx, d.client, "pinned", pinnedPods); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("Deployment echo with %d pods, 5 Services", pods), d.openSources(ctx)
+	if d.scene.echo, err = awaitPods(ctx, d.client, "echo", pods); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d pods, %d Services", pods+pinnedPods+1, len(d.scene.services)), d.openPlaces(ctx)
 }
 
-// readServices writes the load balancer's addresses, and reads those that the API server gave.
+// balancers are the addresses of load balancers, by Service.
+func balancers() map[string][]string {
+	return map[string][]string{
+		"echo-lb": {"198.51.100.10", "2001:db8:51::10"},
+		"local":   {"198.51.100.11", "2001:db8:51::11"},
+		"guarded": {"198.51.100.12", "2001:db8:51::12"},
+	}
+}
+
+// readServices writes the load balancers' addresses, and reads those that the API server gave.
 func (d *demo) readServices(ctx context.Context) error {
 	services := d.client.CoreV1().Services(metav1.NamespaceDefault)
-	status := []byte(`{"status":{"loadBalancer":{"ingress":[{"ip":"198.51.100.10"},{"ip":"2001:db8:51::10"}]}}}`)
-	_, err := services.Patch(ctx, "echo-lb", types.MergePatchType, status, metav1.PatchOptions{}, "status")
-	if err != nil {
-		return fmt.Errorf("write the load balancer's addresses: %w", err)
+	for name, at := range balancers() {
+		status := fmt.Appendf(nil, `{"status":{"loadBalancer":{"ingress":[{"ip":%q},{"ip":%q}]}}}`, at[0], at[1])
+		_, err := services.Patch(ctx, name, types.MergePatchType, status, metav1.PatchOptions{}, "status")
+		if err != nil {
+			return fmt.Errorf("write the addresses of load balancer %s: %w", name, err)
+		}
 	}
-	for name, to := range map[string]**corev1.Service{
-		"echo": &d.services.echo, "echo-nodeport": &d.services.nodePort, "echo-lb": &d.services.lb,
-		"echo-external": &d.services.external, "empty": &d.services.empty,
-	} {
-		if *to, err = services.Get(ctx, name, metav1.GetOptions{}); err != nil {
-			return err
+	list, err := services.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("read the Services: %w", err)
+	}
+	d.scene.services = map[string]*corev1.Service{}
+	for i, s := range list.Items {
+		if len(s.Spec.Selector) > 0 { // the API server's own has none
+			d.scene.services[s.Name] = &list.Items[i]
 		}
 	}
 	return nil
 }
 
-// openSources opens the namespaces; the node is the last one, and the addresses asked are the first one's, so that
-// requests cross the network where there is more than one node.
-func (d *demo) openSources(ctx context.Context) error {
+// openPlaces opens the namespaces of the places; the addresses asked are mostly the first node's, so that requests from the
+// last one cross the network where there is more than one.
+func (d *demo) openPlaces(ctx context.Context) error {
 	nodes, err := d.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
@@ -191,79 +242,91 @@ func (d *demo) openSources(ctx context.Context) error {
 	if len(nodes.Items) == 0 {
 		return errors.New("the cluster has no nodes")
 	}
-	d.services.node = nodeAddrs(&nodes.Items[0])
-	echo, err := echoPods(ctx, d.client)
+	d.scene.nodes = nodes.Items
+	visitor, err := d.client.CoreV1().Pods(metav1.NamespaceDefault).Get(ctx, "visitor", metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
-	for source, name := range map[string]string{
-		fromPod:    "default/visitor",
-		fromNode:   nodes.Items[len(nodes.Items)-1].Name,
-		fromClient: "client",
-		fromItself: "default/" + echo[0].Name,
+	first, last, own := d.scene.first(), d.scene.last(), &d.scene.echo[0]
+	for key, p := range map[string]place{
+		fromPod:       {name: "default/" + visitor.Name, addrs: podAddrs(visitor)},
+		fromNode:      {name: last.Name, addrs: addrsOf(last)},
+		fromFirstNode: {name: first.Name, addrs: addrsOf(first)},
+		fromClient:    {name: "client", addrs: nettest.ClientNet.Host(nettest.ClientHost).Addrs()},
+		fromItself:    {name: "default/" + own.Name, addrs: podAddrs(own)},
 	} {
-		ns, err := d.lab.Namespace(name)
+		ns, err := d.lab.Namespace(p.name)
 		if err != nil {
 			return err
 		}
 		d.opened = append(d.opened, ns)
-		d.sources[source] = ns.DialContext
+		p.dial = ns.DialContext
+		p.name = map[string]string{fromPod: "pod", fromItself: "pod of it"}[key]
+		if p.name == "" {
+			p.name = ns.Name
+		}
+		d.places[key] = p
 	}
 	return nil
 }
 
-func nodeAddrs(n *corev1.Node) []netip.Addr {
+func podAddrs(p *corev1.Pod) []netip.Addr {
 	var texts []string
-	for _, a := range n.Status.Addresses {
-		if a.Type == corev1.NodeInternalIP {
-			texts = append(texts, a.Address)
-		}
+	for _, ip := range p.Status.PodIPs {
+		texts = append(texts, ip.IP)
 	}
-	return addrs(texts)
+	return parse(texts)
 }
 
 // awaitAll waits until every address answers as it must. One that does not, in the time that it has, shows in the table.
 func (d *demo) awaitAll(ctx context.Context) (string, error) {
-	plan := d.services.plan()
-	var missing atomic.Int64
+	plan := d.scene.plan()
+	var missing, all atomic.Int64
 	g := &errgroup.Group{}
-	g.SetLimit(8)
-	for _, c := range plan {
-		g.Go(func() error {
-			ok, err := d.sources.await(ctx, c, pods)
-			if !ok {
-				missing.Add(1)
+	g.SetLimit(16)
+	for _, w := range plan {
+		for _, c := range w.checks() {
+			all.Add(1)
+			if w.want.ending == dropped {
+				continue // as is all that no node knows of yet
 			}
-			return err
-		})
+			g.Go(func() error {
+				ok, err := d.places.await(ctx, c)
+				if !ok {
+					missing.Add(1)
+				}
+				return err
+			})
+		}
 	}
 	err := g.Wait()
 	if n := missing.Load(); n > 0 {
-		return fmt.Sprintf("%d of %d ways to them do not work", n, len(plan)), err
+		return fmt.Sprintf("%d of %d ways to them are not as they must be", n, all.Load()), err
 	}
-	return fmt.Sprintf("%d ways to them work", len(plan)), err
+	return fmt.Sprintf("%d ways to them are as they must be", all.Load()), err
 }
 
 // checkAll sends the requests of all rows, some rows at a time, and prints the table; it returns how many rows are wrong.
 func (d *demo) checkAll(ctx context.Context) (int, error) {
-	plan := d.services.plan()
+	plan := d.scene.plan()
 	outcomes := make([]outcome, len(plan))
-	var done atomic.Int64
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(4)
-	for i, c := range plan {
-		g.Go(func() error {
-			r, err := d.sources.run(ctx, c)
-			outcomes[i] = outcome{c, r}
-			d.console.status("… requests %d of %d: %s from %s", done.Add(1), len(plan), c.url(), c.from)
-			return errors.Join(err, ctx.Err())
-		})
+	g.SetLimit(8)
+	for i, w := range plan {
+		outcomes[i] = outcome{way: w, reports: make([]*load.Report, len(w.to)), self: d.places[w.from].addrs}
+		for j, c := range w.checks() {
+			g.Go(func() (err error) {
+				outcomes[i].reports[j], err = d.places.run(ctx, c)
+				d.console.status("… row %d of %d: %s from %s", i+1, len(plan), c.url(), d.places[c.from].name)
+				return errors.Join(err, ctx.Err())
+			})
+		}
 	}
 	if err := g.Wait(); err != nil {
 		return 0, err
 	}
 	d.console.line("")
-	wrong, err := printTable(d.Out, outcomes, pods)
+	wrong, err := printTable(d.Out, outcomes, d.places)
 	d.console.line("")
 	return wrong, err
 }
@@ -273,7 +336,7 @@ func (d *demo) roll(ctx context.Context) (int, error) {
 	d.console.line("%d requests, each on a new connection, from a pod, a node and the client, while pods come and go:", d.Requests)
 	begin := time.Now()
 	r := &rolling{
-		console: d.console, client: d.client, sources: d.sources, flows: d.services.flows(), requests: d.Requests,
+		console: d.console, client: d.client, places: d.places, flows: d.scene.flows(), requests: d.Requests, pause: d.Pause,
 	}
 	sum, err := r.run(ctx)
 	if err == nil {

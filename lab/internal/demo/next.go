@@ -11,26 +11,21 @@ import (
 // Endpoints are addresses to go on with, of several kinds.
 type Endpoints struct{ ClusterIP, NodePort, LoadBalancer6 netip.AddrPort }
 
-func (s services) endpoints() Endpoints {
-	if s.echo == nil || len(s.node) == 0 {
+func (s *scene) endpoints() Endpoints {
+	if len(s.services) == 0 || len(s.nodes) == 0 {
 		return Endpoints{}
 	}
-	first := func(as []netip.Addr, port uint16) netip.AddrPort {
-		if len(as) == 0 {
-			return netip.AddrPort{}
-		}
-		return netip.AddrPortFrom(as[0], port)
-	}
 	return Endpoints{
-		ClusterIP:     first(addrs(s.echo.Spec.ClusterIPs), 80),
-		NodePort:      first(s.node, nodePort(s.nodePort, "http")),
-		LoadBalancer6: first(ingress(s.lb)[1:], 80),
+		ClusterIP:     s.clusterIPs("echo", 80)[0],
+		NodePort:      s.at(addrsOf(s.first()), nodePort(s.services["echo-nodeport"], "http"))[0],
+		LoadBalancer6: s.balancer("echo-lb")[1],
 	}
 }
 
 // PrintNext tells what can be tried in a lab that stays up. verb is how to run a verb of varco-lab on it.
 func (e Endpoints) PrintNext(out io.Writer, verb func(string) string, kubeconfig string) {
 	fmt.Fprintf(out, "The lab stays up. In another terminal, as root, try:\n\n")
+	kubectl := "kubectl --kubeconfig " + kubeconfig
 	tcp := netip.AddrPortFrom(e.ClusterIP.Addr(), 7000)
 	for _, line := range []string{
 		verb("status"),
@@ -39,8 +34,10 @@ func (e Endpoints) PrintNext(out io.Writer, verb func(string) string, kubeconfig
 		fmt.Sprintf("%s tcp://%s --from visitor -n 100", verb("request"), tcp),
 		fmt.Sprintf("%s %s --from node-1 -n 100", verb("request"), web(e.ClusterIP)),
 		verb("exec") + " node-1 -- cat /proc/net/dev",
-		"kubectl --kubeconfig " + kubeconfig + " get pods,services,endpointslices -o wide",
-		"kubectl --kubeconfig " + kubeconfig + " scale deployment echo --replicas 10",
+		kubectl + " exec -n kube-system ds/kube-proxy -- varco kube-proxy status",
+		fmt.Sprintf("%s exec -n kube-system ds/kube-proxy -- varco kube-proxy explain %s", kubectl, e.ClusterIP),
+		kubectl + " get pods,services,endpointslices -o wide",
+		kubectl + " scale deployment echo --replicas 10",
 	} {
 		fmt.Fprintln(out, "  "+line)
 	}

@@ -15,19 +15,21 @@ import (
 	"varco.dev/lab/internal/load"
 )
 
-// rollingTime is over what time the requests are spread, so that they go on through all the changes.
-const rollingTime = 25 * time.Second
-
-// betweenChanges is the quiet time before each change; the changes themselves take about half of the time.
-const betweenChanges = rollingTime / 8
+const (
+	// changing is about how long the changes themselves take.
+	changing = 12 * time.Second
+	// defaultPause is the quiet time before each change.
+	defaultPause = 3 * time.Second
+)
 
 // rolling sends requests by all flows while the Deployment changes.
 type rolling struct {
 	console  *console
 	client   kubernetes.Interface
-	sources  sources
+	places   places
 	flows    []check
 	requests int
+	pause    time.Duration // before each change
 
 	done, failed atomic.Int64
 	change       atomic.Pointer[string] // what is going on
@@ -35,6 +37,9 @@ type rolling struct {
 
 // run returns the sum of all requests. The error is about the changes, not about requests.
 func (r *rolling) run(ctx context.Context) (*load.Report, error) {
+	if r.pause <= 0 {
+		r.pause = defaultPause
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	hold := make(chan struct{})
 	g.Go(func() error {
@@ -60,9 +65,10 @@ func (r *rolling) run(ctx context.Context) (*load.Report, error) {
 func share(total, n, i int) int { return total*(i+1)/n - total*i/n }
 
 func (r *rolling) config(c check, requests int, hold <-chan struct{}) load.Config {
+	// They are spread over the time of all the changes, so that they go on through each.
 	return load.Config{
-		URL: c.url(), Dial: r.sources[c.from], Requests: requests, Hold: hold,
-		Concurrency: 8, Rate: float64(requests) / rollingTime.Seconds(), Timeout: 10 * time.Second,
+		URL: c.url(), Dial: r.places[c.from].dial, Requests: requests, Hold: hold, Concurrency: 8,
+		Rate: float64(requests) / (changing + 4*r.pause).Seconds(), Timeout: 10 * time.Second,
 		Done: func(err error) {
 			r.done.Add(1)
 			if err != nil {
@@ -100,7 +106,7 @@ func (r *rolling) changes(ctx context.Context) error {
 		{"delete a pod", r.deletePod},
 		{"scale from 6 to 2", func(ctx context.Context) error { return r.scale(ctx, 2) }},
 	} {
-		if err := pause(ctx, betweenChanges); err != nil {
+		if err := pause(ctx, r.pause); err != nil {
 			return err
 		}
 		r.change.Store(&c.text)
@@ -137,13 +143,13 @@ func (r *rolling) scale(ctx context.Context, replicas int) error {
 	if _, err := deployments.UpdateScale(ctx, "echo", s, metav1.UpdateOptions{}); err != nil {
 		return err
 	}
-	_, err = awaitPods(ctx, r.client, replicas)
+	_, err = awaitPods(ctx, r.client, "echo", replicas)
 	return err
 }
 
 // deletePod deletes one pod with its grace period and waits until another has taken its place.
 func (r *rolling) deletePod(ctx context.Context) error {
-	pods, err := echoPods(ctx, r.client)
+	pods, err := podsOf(ctx, r.client, "echo")
 	if err != nil {
 		return err
 	}
@@ -156,7 +162,7 @@ func (r *rolling) deletePod(ctx context.Context) error {
 		return err
 	}
 	return poll(ctx, func(ctx context.Context) (bool, string, error) {
-		now, err := echoPods(ctx, r.client)
+		now, err := podsOf(ctx, r.client, "echo")
 		gone := !slices.ContainsFunc(now, func(p corev1.Pod) bool { return p.Name == victim })
 		return gone && len(now) == len(pods) && countReady(now) == len(pods), describe(now), err
 	})

@@ -37,19 +37,19 @@ func poll(ctx context.Context, ask func(context.Context) (done bool, state strin
 	}
 }
 
-// echoPods lists the Deployment's pods that are not over.
-func echoPods(ctx context.Context, client kubernetes.Interface) ([]corev1.Pod, error) {
-	l, err := client.CoreV1().Pods(metav1.NamespaceDefault).List(ctx, metav1.ListOptions{LabelSelector: "app=echo"})
+// podsOf lists the pods of a Deployment.
+func podsOf(ctx context.Context, client kubernetes.Interface, app string) ([]corev1.Pod, error) {
+	l, err := client.CoreV1().Pods(metav1.NamespaceDefault).List(ctx, metav1.ListOptions{LabelSelector: "app=" + app})
 	if err != nil {
 		return nil, err
 	}
 	return l.Items, nil
 }
 
-// awaitPods waits until the Deployment has exactly that many pods and all are ready, and returns them.
-func awaitPods(ctx context.Context, client kubernetes.Interface, n int) (pods []corev1.Pod, err error) {
+// awaitPods waits until a Deployment has exactly that many pods and all are ready, and returns them.
+func awaitPods(ctx context.Context, client kubernetes.Interface, app string, n int) (pods []corev1.Pod, err error) {
 	err = poll(ctx, func(ctx context.Context) (bool, string, error) {
-		if pods, err = echoPods(ctx, client); err != nil {
+		if pods, err = podsOf(ctx, client, app); err != nil {
 			return false, "", err
 		}
 		return len(pods) == n && countReady(pods) == n, describe(pods), nil

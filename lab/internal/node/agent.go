@@ -32,6 +32,7 @@ type Config struct {
 	Dir       string               // folder for state and logs
 	NetnsDir  string               // folder for the files of pods' network namespaces
 	NodeIPs   []netip.Addr         // the node's addresses, IPv4 first
+	Zone      string               // optional: label topology.kubernetes.io/zone of the Node
 	Images    map[string][]string  // image name -> absolute path of a program, and its first arguments
 	Namespace *nettest.Namespace   // the node's network
 	Client    kubernetes.Interface // as system:node:NAME

@@ -48,6 +48,7 @@ a person has no need to. It runs each pod bound to the node as processes in a ne
 	f.StringVar(&o.config.Dir, "dir", "", "folder for pods' volumes and logs")
 	f.StringVar(&o.config.NetnsDir, "netns-dir", "", "folder in which each pod's network namespace is a file NAMESPACE_POD")
 	f.StringArrayVar(&o.ips, "node-ip", nil, "address of the node, one for each family")
+	f.StringVar(&o.config.Zone, "zone", "", "zone that the node is in")
 	f.StringArrayVar(&o.images, "image", nil, "NAME=PATH[,ARG…]: the program that stands for an image; lab/echo is built in")
 	f.StringVar(&o.server.ClientCAFile, "client-ca", "", "certificate authority of the clients of port 10250")
 	f.StringVar(&o.server.CertFile, "cert", "", "certificate of port 10250; without it the port is not served")

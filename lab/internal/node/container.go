@@ -28,6 +28,7 @@ type runningContainer struct {
 	*process
 	may       security
 	env       []string
+	image     []string // the program that stands for the image
 	log       *logWriter
 	unhealthy chan error // takes the first reason to end the process
 }
@@ -276,7 +277,7 @@ func (c *container) start(s *startSpec) (*runningContainer, error) {
 	if err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
-	return &runningContainer{process: proc, may: s.may, env: s.env, log: log, unhealthy: make(chan error, 1)}, nil
+	return &runningContainer{process: proc, may: s.may, env: s.env, image: s.image, log: log, unhealthy: make(chan error, 1)}, nil
 }
 
 // setRunning keeps the run of a container for exec; nil if there is none.

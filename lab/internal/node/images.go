@@ -35,13 +35,18 @@ func commandOf(image []string, c *v1.Container, expand func(string) string) []st
 		for _, a := range c.Command {
 			argv = append(argv, expand(a))
 		}
-		base := filepath.Base(image[0])
-		if argv[0] == base || argv[0] == "/"+base {
-			argv[0] = image[0]
-		}
+		argv[0] = programOf(image, argv[0])
 	}
 	for _, a := range c.Args {
 		argv = append(argv, expand(a))
 	}
 	return argv
+}
+
+// programOf returns the path of the program that a first word means: the image's if it is its name.
+func programOf(image []string, word string) string {
+	if base := filepath.Base(image[0]); word == base || word == "/"+base {
+		return image[0]
+	}
+	return word
 }

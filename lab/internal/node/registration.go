@@ -227,9 +227,13 @@ func withoutHeartbeats(s v1.NodeStatus) v1.NodeStatus {
 }
 
 func (a *Agent) labels() map[string]string {
-	return map[string]string{
+	labels := map[string]string{
 		v1.LabelHostname: a.cfg.Name, v1.LabelOSStable: runtime.GOOS, v1.LabelArchStable: runtime.GOARCH,
 	}
+	if a.cfg.Zone != "" {
+		labels[v1.LabelTopologyZone] = a.cfg.Zone
+	}
+	return labels
 }
 
 func (a *Agent) nodeObject() *v1.Node {

@@ -209,7 +209,7 @@ func (c *container) exec(ctx context.Context, r *runningContainer, argv []string
 // command says how to run a command beside the container's process.
 func (r *runningContainer) command(argv []string, p *pod) processSpec {
 	argv = append([]string(nil), argv...)
-	argv[0] = lookPath(argv[0], searchPath)
+	argv[0] = lookPath(programOf(r.image, argv[0]), searchPath)
 	pids := joinedPIDs
 	if r.group {
 		pids = nodePIDs

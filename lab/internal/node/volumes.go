@@ -12,7 +12,7 @@ import (
 )
 
 // volumeRefresh is how often volumes made from API objects are compared with them.
-const volumeRefresh = 10 * time.Second
+const volumeRefresh = 3 * time.Second
 
 // token is a service account token with the time to renew it.
 type token struct {

@@ -67,7 +67,7 @@ func checkDirections(t *tree) (out []violation) {
 // door is a set of imports that only few files may have.
 type door struct {
 	imports []string // import paths; what is below them is meant too
-	suffix  string   // or: what the import paths of this repository end in
+	suffix  string   // or: what folders of this repository end in; what is below them is meant too
 	keeper  string   // for the message
 	open    func(*file) bool
 }
@@ -111,7 +111,12 @@ var doors = []door{
 }
 
 // forTests says whether only tests use the file: nettest, and fakes such as nfttest.
-func (f *file) forTests() bool { return f.test || strings.HasSuffix(path.Dir(f.path), "test") }
+func (f *file) forTests() bool { return f.test || hasFolder(path.Dir(f.path), "test") }
+
+// hasFolder says whether the last part of a path or one before it ends in suffix.
+func hasFolder(p, suffix string) bool {
+	return slices.ContainsFunc(strings.Split(p, "/"), func(part string) bool { return strings.HasSuffix(part, suffix) })
+}
 
 // touchesKernel says whether the file may speak to the kernel.
 func touchesKernel(f *file) bool {
@@ -134,7 +139,7 @@ func checkDoors(t *tree) (out []violation) {
 }
 
 func (d door) matches(p string) bool {
-	ours := d.suffix != "" && strings.HasPrefix(p, "varco.dev/") && strings.HasSuffix(p, d.suffix)
+	ours := d.suffix != "" && strings.HasPrefix(p, "varco.dev/") && hasFolder(p, d.suffix)
 	return ours || slices.ContainsFunc(d.imports, func(root string) bool { return below(p, root) })
 }
 
@@ -151,7 +156,7 @@ var listed = regexp.MustCompile("`([a-z0-9.-]+\\.[a-z]+/[^` ]+)`")
 func checkDependencies(t *tree) (out []violation) {
 	const doc = "docs/dependencies.md"
 	required := map[string]bool{}
-	for _, mod := range []string{"go.mod", "lab/go.mod"} {
+	for _, mod := range []string{"go.mod", "lab/go.mod", "bench/go.mod"} {
 		for i, line := range strings.Split(t.texts[mod], "\n") {
 			words := strings.Fields(strings.TrimPrefix(line, "require "))
 			// A line of two words names a module and its version; an indirect one has a comment too.

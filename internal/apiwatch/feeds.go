@@ -17,7 +17,7 @@ import (
 )
 
 // feeds returns a feed for each kind of object. Objects are selected on the server: no Service without a ClusterIP,
-// nothing that belongs to another proxy, no node but the own.
+// nothing that belongs to another proxy, no node but the own. The last one is of what traffic does not depend on.
 func (w *Watcher) feeds() []feed {
 	return []feed{w.services(), w.slices(), w.node(), w.serviceCIDRs()}
 }

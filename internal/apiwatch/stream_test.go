@@ -130,6 +130,17 @@ func TestWithoutServiceCIDRs(t *testing.T) {
 	}
 }
 
+// TestServiceCIDRsFail has a server that fails on them alone: Services are served without.
+func TestServiceCIDRsFail(t *testing.T) {
+	server, log := newAPIServer(t), &lines{}
+	server.miss("servicecidrs", http.StatusInternalServerError)
+	_, end := watch(t, server.client(t), log.config)
+	end()
+	if n := log.count("goes on without ServiceCIDRs"); n != 1 {
+		t.Errorf("said so %d times", n)
+	}
+}
+
 // TestServerGoesAway stops the API server and starts it again with other objects.
 func TestServerGoesAway(t *testing.T) {
 	server := newAPIServer(t)

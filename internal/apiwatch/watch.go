@@ -25,10 +25,12 @@ const (
 	askTimeout = 5 * time.Second
 	// slowSync is how long the first listing may take before the log says so, again and again.
 	slowSync = 10 * time.Second
+	// cidrsSync is how long ServiceCIDRs may take after all else is listed: traffic does not depend on them.
+	cidrsSync = 3 * time.Second
 	// minBackoff and maxBackoff bound the pause after a list or watch that failed; it doubles, with a jitter of as much
 	// again. Upstream goes up to 30 s, and so does its delay after the API server is back.
-	minBackoff = 800 * time.Millisecond
-	maxBackoff = 10 * time.Second
+	minBackoff = 500 * time.Millisecond
+	maxBackoff = 3 * time.Second
 )
 
 // Config of a Watcher.
@@ -66,23 +68,27 @@ func New(c Config) *Watcher {
 }
 
 // Synced is closed once all objects that the API server had at the start are in the table. Not waited for are a Node
-// object that does not exist, and ServiceCIDRs that the API server does not have or does not show.
+// object that does not exist, and ServiceCIDRs that the API server does not have, does not show, or does not list in time.
 func (w *Watcher) Synced() <-chan struct{} { return w.synced }
 
 // Run watches until the context ends; then it returns nil. An API server that goes away is waited for. It is called once.
 func (w *Watcher) Run(ctx context.Context) error {
 	w.started = time.Now()
 	feeds := w.feeds()
+	needed, cidrs := feeds[:len(feeds)-1], feeds[len(feeds)-1:]
 	var running sync.WaitGroup
 	for _, f := range feeds {
 		running.Go(func() { f.run(ctx) })
 	}
 	defer waitShortly(&running)
-	for !waitFor(ctx, feeds) {
+	for !waitFor(ctx, needed, slowSync) {
 		if ctx.Err() != nil {
 			return nil
 		}
 		w.config.Log.Warn("still waiting for the API server to list Services, EndpointSlices and this node", "error", w.reason(ctx))
+	}
+	if !waitFor(ctx, cidrs, cidrsSync) && ctx.Err() == nil {
+		w.config.Log.Warn("goes on without ServiceCIDRs, which the API server does not list", "error", w.contact.lastError())
 	}
 	close(w.synced)
 	w.contact.follow(ctx)
@@ -113,8 +119,8 @@ func waitShortly(running *sync.WaitGroup) {
 }
 
 // waitFor returns true once all feeds have handed on their first list, false if that takes long.
-func waitFor(ctx context.Context, feeds []feed) bool {
-	ctx, cancel := context.WithTimeout(ctx, slowSync)
+func waitFor(ctx context.Context, feeds []feed, patience time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for _, f := range feeds {
 		select {

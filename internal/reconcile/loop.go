@@ -37,6 +37,7 @@ const (
 	DefaultStuckAfter  = time.Minute            // a change older than this makes the loop unhealthy
 	DefaultLogPause    = 10 * time.Second       // between messages about failures
 	maxTriggers        = 10000                  // times of changes that are kept while nothing can be applied
+	maxLosses          = 10                     // addresses of one port that messages name at a time
 )
 
 // Config of a Loop.
@@ -247,18 +248,35 @@ func (l *Loop) finish(err error, tried bool) {
 	l.ledger.settle(now)
 }
 
-// reportLosses tells the administrator about Services that do not get an address they ask for, when that begins.
+// reportLosses tells the administrator about Services that do not get an address they ask for, when that begins. Whoever
+// may write a Service may have it ask for very many.
 func (l *Loop) reportLosses(c service.Changes) {
 	for _, change := range c.Ports {
-		if change.New == nil {
-			continue
-		}
-		for _, loss := range change.New.Lost {
-			if change.Old != nil && slices.Contains(change.Old.Lost, loss) {
-				continue
-			}
+		lost := newLosses(change)
+		for _, loss := range lost[:min(len(lost), maxLosses)] {
 			l.config.Log.Warn("address is claimed by two Services and served for the other one", "service", change.New.Key.Service,
 				"address", loss.Frontend.Addr, "kind", loss.Frontend.Kind, "other", loss.Winner.Service)
 		}
+		if more := len(lost) - maxLosses; more > 0 {
+			l.config.Log.Warn("more addresses of a Service are served for others", "service", change.New.Key.Service, "addresses", more)
+		}
 	}
+}
+
+// newLosses returns the losses of a port that it did not have before.
+func newLosses(c service.Change) (out []service.Loss) {
+	if c.New == nil {
+		return nil
+	}
+	var before []service.Loss // sorted
+	if c.Old != nil {
+		before = c.Old.Lost
+	}
+	for _, loss := range c.New.Lost {
+		i, found := slices.BinarySearchFunc(before, loss.Frontend, func(l service.Loss, f service.Frontend) int { return l.Frontend.Compare(f) })
+		if !found || before[i] != loss {
+			out = append(out, loss)
+		}
+	}
+	return out
 }

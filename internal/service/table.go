@@ -77,9 +77,6 @@ func (t *Table) SetNodeAddrs(addrs []netip.Addr) {
 	t.nodeAddrs = slices.Compact(t.nodeAddrs)
 }
 
-// NodeAddrs returns the addresses at which NodePorts are served, sorted.
-func (t *Table) NodeAddrs() []netip.Addr { return slices.Clone(t.nodeAddrs) }
-
 // SetCIDRs sets the networks that ClusterIPs are taken from.
 func (t *Table) SetCIDRs(cidrs []netip.Prefix) {
 	t.cidrs = nil

@@ -1,5 +1,5 @@
 // Package varco_test holds the rules of the house as tests. CONTRIBUTING.md has them as sentences, with the same
-// numbers; what is here is the part of them that a machine can check, over both modules and all their texts.
+// numbers; what is here is the part of them that a machine can check, over all modules and all their texts.
 //
 // Each rule has a sample in testdata/rules: a small tree that breaks it, and the violations that must be found there.
 package varco_test

@@ -23,7 +23,8 @@ the API server says: TCP, UDP and SCTP, IPv4 and IPv6. A Service without
 endpoints refuses connections.
 
 It takes kube-proxy's flags and its file, a KubeProxyConfiguration, as they are.
-Flags of kube-proxy that are not listed below are accepted and have no effect.
+Flags of kube-proxy that are not listed below are accepted: the deprecated ones
+work, the others have no effect.
 
 When it ends, the rules stay and traffic goes on; --cleanup removes them (stop it
 first, or the next change brings them back).

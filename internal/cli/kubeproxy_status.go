@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
+	"varco.dev/internal/kubeproxy/config"
 	"varco.dev/internal/kubeproxy/inspect"
 )
 
@@ -20,7 +21,7 @@ type inspectFlags struct {
 }
 
 func (f *inspectFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.socket, "status-socket", inspect.DefaultSocket, "where the kube-proxy of this node listens")
+	cmd.Flags().StringVar(&f.socket, "status-socket", config.DefaultStatusSocket, "where the kube-proxy of this node listens")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table, json or yaml")
 }
 

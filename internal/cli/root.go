@@ -1,4 +1,4 @@
-// Package cli is the command line: one file per command, from flags to a Config to Run.
+// Package cli is the command line: files named after their command, from flags to a Config to Run.
 package cli
 
 import (

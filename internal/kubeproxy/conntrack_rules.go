@@ -187,17 +187,10 @@ func (r *flowRules) targets(f kernel.Flow) []target {
 	if !r.servesNodePorts(f.Dest.Addr()) {
 		return []target{exact}
 	}
-	return []target{exact, {f.Protocol, netip.AddrPortFrom(unspecified(f.Dest.Addr()), f.Dest.Port())}}
+	return []target{exact, {f.Protocol, netip.AddrPortFrom(everywhere(service.FamilyOf(f.Dest.Addr())), f.Dest.Port())}}
 }
 
 // servesNodePorts tells whether NodePorts are served at an address: others may use the same port numbers elsewhere.
 func (r *flowRules) servesNodePorts(a netip.Addr) bool {
-	return r.nodeAddrs[a] || r.nodeAddrs[unspecified(a)] && !a.IsLoopback() && r.local(a)
-}
-
-func unspecified(a netip.Addr) netip.Addr {
-	if a.Is4() {
-		return netip.IPv4Unspecified()
-	}
-	return netip.IPv6Unspecified()
+	return r.nodeAddrs[a] || r.nodeAddrs[everywhere(service.FamilyOf(a))] && !a.IsLoopback() && r.local(a)
 }

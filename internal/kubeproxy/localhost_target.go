@@ -70,13 +70,7 @@ func (l *Localhost) keeps(k service.Key, backend netip.AddrPort) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := l.targets[k]
-	if t == nil {
-		return false
-	}
-	_, found := slices.BinarySearchFunc(t.port.Serving, backend, func(b service.Backend, at netip.AddrPort) int {
-		return b.Addr.Compare(at)
-	})
-	return found
+	return t != nil && has(t.port.Serving, backend)
 }
 
 // open listens at a NodePort and begins to relay.

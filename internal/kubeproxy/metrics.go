@@ -20,9 +20,9 @@ const family = "ip_family"
 
 // metricsConfig is where the metrics get what they are not told. All is optional.
 type metricsConfig struct {
-	Families        []service.Family        // that are served; none: both
-	Version, Commit string                  // of the binary
-	Health          func() reconcile.Health // of the loop: whether a change waits
+	Families []service.Family        // that are served; none: both
+	Version  string                  // of the binary
+	Health   func() reconcile.Health // of the loop: whether a change waits
 	// States counts the Service ports by whether their newest state is applied.
 	States func() (done, pending, failed int)
 	Counts CountFunc // of the kernel, per Service port
@@ -77,7 +77,7 @@ func newMetrics(c metricsConfig) *metrics {
 	}
 	r := m.registry
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		observe.BuildInfo(c.Version, c.Commit))
+		observe.BuildInfo(c.Version))
 	if c.Client != nil {
 		r.MustRegister(c.Client)
 	}

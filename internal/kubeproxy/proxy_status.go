@@ -97,7 +97,7 @@ func (p *Proxy) Status(ctx context.Context) (inspect.Status, error) {
 	s := inspect.Status{
 		Node: p.config.NodeName, Version: p.config.Version, Ready: h.Synced,
 		LastSuccess: timeOrNil(h.LastSuccess), PendingSince: timeOrNil(h.PendingFrom),
-		NodePortAddresses: all.NodeAddrs, ServiceCIDRs: all.CIDRs, Problems: p.problems.list(),
+		Counters: string(p.config.Settings.Own.Counters), NodePortAddresses: all.NodeAddrs, ServiceCIDRs: all.CIDRs, Problems: p.problems.list(),
 	}
 	if h.Err != nil {
 		s.Error = h.Err.Error()

@@ -81,13 +81,13 @@ func (c counts) IncrementRetry(_ context.Context, code, method, host string) {
 	c.WithLabelValues(code, method, host).Inc()
 }
 
-// BuildInfo returns the metric kubernetes_build_info of this binary. Its version and commit are Varco's.
-func BuildInfo(version, commit string) prometheus.Collector {
+// BuildInfo returns the metric kubernetes_build_info of this binary. Its version is Varco's.
+func BuildInfo(version string) prometheus.Collector {
 	major, minor := versionNumbers(version)
 	g := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "kubernetes_build_info", Help: "Always 1; the labels tell what runs.",
 		ConstLabels: prometheus.Labels{
-			"major": major, "minor": minor, "git_version": version, "git_commit": commit, "git_tree_state": "", "build_date": "",
+			"major": major, "minor": minor, "git_version": version, "git_commit": "", "git_tree_state": "", "build_date": "",
 			"go_version": runtime.Version(), "compiler": runtime.Compiler, "platform": runtime.GOOS + "/" + runtime.GOARCH,
 		},
 	})

@@ -107,7 +107,7 @@ func TestHealthChecksAreCounted(t *testing.T) {
 func TestBuildInfo(t *testing.T) {
 	for version, numbers := range map[string]string{"v1.2.3": `major="1",minor="2"`, "devel": `major="",minor=""`, "x.y": `major="",minor=""`} {
 		registry := prometheus.NewRegistry()
-		registry.MustRegister(observe.BuildInfo(version, "abc"))
+		registry.MustRegister(observe.BuildInfo(version))
 		got := samples(promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), "/")
 		if len(got) != 1 || !strings.Contains(got[0], numbers) || !strings.Contains(got[0], `git_version="`+version+`"`) {
 			t.Errorf("for %s: got %q", version, got)

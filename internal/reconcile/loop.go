@@ -23,8 +23,8 @@ type DataPlane interface {
 
 // Defaults of the loop.
 //
-// A transaction of a small change takes a few hundredths of a millisecond, so waiting longer would gain nothing but for what
-// belongs together: what the API server writes at once comes in one read of the connection.
+// The first change after a quiet time is applied at once: a transaction of a small change takes a few hundredths of a
+// millisecond. Those that follow are gathered for a moment.
 const (
 	DefaultIdle        = 250 * time.Microsecond // quiet time after which changes are applied
 	DefaultMaxWait     = 5 * time.Millisecond   // time after which they are applied in any case

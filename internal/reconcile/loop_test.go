@@ -130,6 +130,13 @@ func TestLoopAppliesWholeStateOnceThenChanges(t *testing.T) {
 		expect(t, p, "")
 		pass(reconcile.DefaultResync)
 		expect(t, p, "replace 5 ports")
+		pass(time.Second)
+		add(l, "6")
+		expect(t, p, "update 1 ports") // at once: no time has passed
+		add(l, "7")
+		expect(t, p, "")
+		pass(reconcile.DefaultIdle)
+		expect(t, p, "update 1 ports")
 	})
 }
 

@@ -43,7 +43,7 @@ func TestProcessRunsInItsNamespace(t *testing.T) {
 }
 
 func TestCostCountsOwnTimeAndChildren(t *testing.T) {
-	// The child works for 0.1 s of its own; then the shell itself works until it is ended.
+	// The child works for 0.3 s of its own; then the shell itself works until it is ended.
 	p := start(t, "-c", "timeout 0.3 sh -c 'while :; do :; done'; while :; do :; done")
 	deadline := time.Now().Add(20 * time.Second)
 	for {

@@ -25,7 +25,7 @@ func (b *Bench) profile(ctx context.Context, r *run, what string) (wait func()) 
 	var done sync.WaitGroup
 	done.Go(func() {
 		if err := saveProfile(ctx, r, path); err != nil {
-			b.Log.Warn("take a profile (does the proxy have --profiling?)", "contender", r.Name, "err", err)
+			b.Log.Warn("take a profile (does the proxy have --profiling?)", "contender", r.Name, "error", err)
 		}
 	})
 	return done.Wait

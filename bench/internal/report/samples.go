@@ -45,16 +45,6 @@ func (s Samples) Contenders() (out []string) {
 	return out
 }
 
-// Measures returns the names of all measures, in the order in which they first came.
-func (s Samples) Measures() (out []string) {
-	for _, x := range s {
-		if !slices.Contains(out, x.Measure) {
-			out = append(out, x.Measure)
-		}
-	}
-	return out
-}
-
 // Sizes returns all sizes, the smallest first.
 func (s Samples) Sizes() (out []int) {
 	for _, x := range s {

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"varco.dev/internal/nettest"
 )
@@ -175,18 +171,5 @@ func (w *World) addPod(name string, number int, routed netip.Prefix) (*nettest.N
 	if err := w.Node.AddRoute(routed, addrs.V4.Addr(), name); err != nil {
 		return nil, err
 	}
-	return pod, addLocal(pod, routed)
-}
-
-// addLocal makes all addresses of a network the namespace's own.
-func addLocal(ns *nettest.Namespace, routed netip.Prefix) error {
-	return ns.Netlink(func(h *netlink.Handle) error {
-		lo, err := h.LinkByName("lo")
-		if err != nil {
-			return err
-		}
-		dst := &net.IPNet{IP: routed.Addr().AsSlice(), Mask: net.CIDRMask(routed.Bits(), 32)}
-		return h.RouteAdd(&netlink.Route{Dst: dst, LinkIndex: lo.Attrs().Index, Type: unix.RTN_LOCAL,
-			Table: unix.RT_TABLE_LOCAL, Scope: netlink.SCOPE_HOST})
-	})
+	return pod, pod.AddLocalRoute(routed)
 }

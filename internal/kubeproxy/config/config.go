@@ -26,7 +26,7 @@ type Config struct {
 	HostnameOverride string     // trimmed and in lower case; empty: the host's name
 	NodeIP           netip.Addr // from bindAddress, before the addresses of the Node object; invalid: not given
 
-	Health       netip.AddrPort // where /healthz and /livez are served; invalid: nowhere
+	Health       netip.AddrPort // where /healthz, /livez and /readyz are served; invalid: nowhere
 	Metrics      netip.AddrPort // where /metrics is served; invalid: nowhere
 	BindHardFail bool           // an address that cannot be listened at ends the process
 	Profiling    bool           // serve /debug/pprof beside the metrics

@@ -72,7 +72,7 @@ func TestDefaults(t *testing.T) {
 		OOMScoreAdj: -999,
 		Logging:     config.Logging{Format: "text"},
 		SyncPeriod:  30 * time.Second,
-		Own:         config.Own{StatusSocket: "/run/varco/kube-proxy.sock", Counters: config.CountAll},
+		Own:         config.Own{StatusSocket: "/run/varco/kube-proxy.sock", Counters: config.CountNothing},
 	}
 	compare(t, want, mustLoad(t))
 }
@@ -96,7 +96,7 @@ clientConnection: {kubeconfig: /k, qps: 50, burst: 100, acceptContentTypes: appl
 conntrack: {maxPerCore: 0, udpTimeout: 10s, udpStreamTimeout: 20s, tcpBeLiberal: true}
 `)
 	got := mustLoad(t, "--config="+file, "--master=https://m", "--drain-tcp", "--status-socket=",
-		"--remove-taint=example.com/wait=yes:NoExecute", "--service-counters=none", "--local-reject")
+		"--remove-taint=example.com/wait=yes:NoExecute", "--service-counters=all", "--local-reject")
 	want := config.Config{
 		Mode:             config.ModeNFTables,
 		HostnameOverride: "node-1",
@@ -124,7 +124,7 @@ conntrack: {maxPerCore: 0, udpTimeout: 10s, udpStreamTimeout: 20s, tcpBeLiberal:
 		SyncPeriod:    5 * time.Second,
 		MinSyncPeriod: 10 * time.Millisecond,
 		Own: config.Own{
-			LocalReject: true, DrainTCP: true, Counters: config.CountNothing,
+			LocalReject: true, DrainTCP: true, Counters: config.CountAll,
 			RemoveTaint: config.Taint{Key: "example.com/wait", Value: "yes", Effect: "NoExecute"},
 		},
 	}

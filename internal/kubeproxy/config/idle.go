@@ -35,8 +35,7 @@ func idleLoggingFlags() []string {
 
 // addIdle adds the flags of the modes that do not exist here, hidden.
 func (o *Options) addIdle(flags *pflag.FlagSet) {
-	i, v := &o.values.IPTables, &o.values.IPVS
-	flags.BoolVar(i.LocalhostNodePorts, "iptables-localhost-nodeports", true, "with --proxy-mode iptables: serve NodePorts at 127.0.0.1 too, where all addresses of IPv4 are served; otherwise see --nodeport-addresses")
+	v := &o.values.IPVS
 	flags.StringVar(&v.Scheduler, "ipvs-scheduler", "", "no effect: backends are chosen at random")
 	flags.StringSliceVar(&v.ExcludeCIDRs, "ipvs-exclude-cidrs", nil, "no effect")
 	flags.BoolVar(&v.StrictARP, "ipvs-strict-arp", false, "no effect: no address is put on an interface")
@@ -48,8 +47,8 @@ func (o *Options) addIdle(flags *pflag.FlagSet) {
 }
 
 func idleFlags() []string {
-	return []string{"iptables-localhost-nodeports", "ipvs-scheduler", "ipvs-exclude-cidrs", "ipvs-strict-arp",
-		"ipvs-tcp-timeout", "ipvs-tcpfin-timeout", "ipvs-udp-timeout", "config-sync-period", "show-hidden-metrics-for-version"}
+	return []string{"ipvs-scheduler", "ipvs-exclude-cidrs", "ipvs-strict-arp", "ipvs-tcp-timeout", "ipvs-tcpfin-timeout",
+		"ipvs-udp-timeout", "config-sync-period", "show-hidden-metrics-for-version"}
 }
 
 func hide(flags *pflag.FlagSet, names []string) {
@@ -73,9 +72,9 @@ func (o *Options) flagNotes(mode Mode) (out []Note) {
 	without := append(idleFlags(), idleLoggingFlags()...)
 	switch mode {
 	case ModeNFTables:
-		without = append(without, "iptables-masquerade-bit", "ipvs-sync-period", "ipvs-min-sync-period")
+		without = append(without, "iptables-localhost-nodeports", "iptables-masquerade-bit", "ipvs-sync-period", "ipvs-min-sync-period")
 	case ModeIPVS:
-		without = append(without, "iptables-sync-period", "iptables-min-sync-period")
+		without = append(without, "iptables-localhost-nodeports", "iptables-sync-period", "iptables-min-sync-period")
 	default:
 		without = append(without, "ipvs-sync-period", "ipvs-min-sync-period")
 	}

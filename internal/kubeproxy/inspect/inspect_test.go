@@ -194,7 +194,7 @@ func TestWriteTable(t *testing.T) {
 		Bytes: 1_023_590, // 999.6 Ki
 	}
 	status := inspect.Status{
-		Node: "node-1", Version: "v1", Ready: true, LastSuccess: ago(time.Second), Problems: []string{"the status of the moon is not known"},
+		Node: "node-1", Version: "v1", Ready: true, Counters: "all", LastSuccess: ago(time.Second), Problems: []string{"the status of the moon is not known"},
 		NodePortAddresses: []netip.Addr{netip.MustParseAddr("192.0.2.7")}, Ports: []inspect.Port{done, failed},
 	}
 	var got strings.Builder

@@ -19,9 +19,6 @@ import (
 	"varco.dev/internal/service"
 )
 
-// DefaultSocket is where a kube-proxy listens unless it is told otherwise.
-const DefaultSocket = "/run/varco/kube-proxy.sock"
-
 // Bounds of the server.
 const (
 	maxClients  = 16

@@ -17,6 +17,7 @@ type Status struct {
 	LastSuccess       *time.Time     `json:"lastSuccess,omitempty"` // of applying anything
 	PendingSince      *time.Time     `json:"pendingSince,omitempty"`
 	Error             string         `json:"error,omitempty"`    // of the last attempt to apply
+	Counters          string         `json:"counters"`           // what is counted of each port: none, connections or all
 	Problems          []string       `json:"problems,omitempty"` // what else is wrong, one sentence each
 	NodePortAddresses []netip.Addr   `json:"nodePortAddresses"`
 	ServiceCIDRs      []netip.Prefix `json:"serviceCIDRs"`

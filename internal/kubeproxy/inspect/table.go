@@ -10,6 +10,18 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 )
 
+// counted writes the counters of a port, of those that count.
+func counted(p Port, counters string) string {
+	connections, packets, bytes := fmt.Sprint(p.Connections), fmt.Sprint(p.Packets), size(p.Bytes)
+	if counters != "all" {
+		packets, bytes = "-", "-"
+	}
+	if counters == "none" {
+		connections = "-"
+	}
+	return connections + "\t" + packets + "\t" + bytes
+}
+
 // units are those of IEC 80000-13, each 1024 times the one before.
 var units = [...]string{"", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"}
 
@@ -24,8 +36,8 @@ func WriteTable(w io.Writer, s Status, now time.Time) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "SERVICE\tPORT\tFRONTENDS\tBACKENDS\tSTATE\tSINCE\tCONNECTIONS\tPACKETS\tBYTES")
 	for _, p := range s.Ports {
-		fmt.Fprintf(table, "%s/%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", p.Namespace, p.Service, p.name(), p.at(), p.to(),
-			p.State, since(p.Since, now), p.Connections, p.Packets, size(p.Bytes))
+		fmt.Fprintf(table, "%s/%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Namespace, p.Service, p.name(), p.at(), p.to(),
+			p.State, since(p.Since, now), counted(p, s.Counters))
 	}
 	table.Flush()
 	for _, p := range s.Ports {

@@ -17,8 +17,8 @@ const (
 	fromItself    = "own pod" // a pod of the Service that it asks
 )
 
-// localhost is where NodePorts are served for programs of the node. There is no such way for IPv6: the kernel does not
-// let answers from elsewhere come to ::1.
+// localhost is where NodePorts are served for programs of the node. That they are served at ::1 too, by a relay in user
+// space, is not shown here.
 var localhost = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
 // scene is what the plan depends on: the demo's objects as the API server has them.

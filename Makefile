@@ -17,7 +17,7 @@ build: ## build bin/varco and bin/varco-lab, both static
 	go build -o bin/varco ./cmd/varco
 	cd lab && go build -ldflags '$(LAB_LINK)' -o ../bin/varco-lab .
 
-demo: build ## run the lab with a Service under load; ARGS=--once ends it (needs root)
+demo: build ## run the lab with Services under load; ARGS=--once ends it (needs root)
 	bin/varco-lab demo --varco bin/varco $(ARGS)
 
 lint: ## gofmt, vet and staticcheck over all modules

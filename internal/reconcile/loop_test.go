@@ -1,7 +1,6 @@
 package reconcile_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +18,7 @@ import (
 
 // plane records what it is told and fails as often as it is told to.
 type plane struct {
-	log bytes.Buffer // of the loop; read it when the loop waits
+	log logged // of the loop
 
 	mu    sync.Mutex
 	calls []string      // "replace N ports" or "update N ports", with " failed"
@@ -27,6 +26,24 @@ type plane struct {
 	hold  chan struct{} // if not nil, calls wait for it
 
 	applied []applied // what Applied was called with
+}
+
+// logged is what was logged. It may be read at any time.
+type logged struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 type applied struct {

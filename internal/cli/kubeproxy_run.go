@@ -38,7 +38,9 @@ func (f *kubeProxyFlags) execute(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	log, _ := newLog(cfg)
-	report(log, cfg.Notes)
+	if !f.options.Cleanup {
+		report(log, cfg.Notes)
+	}
 	switch {
 	case f.options.WriteTo != "":
 		return writeConfig(f.options.WriteTo, cfg, log)
@@ -92,6 +94,9 @@ func writeConfig(path string, cfg config.Config, log *slog.Logger) error {
 // cleanup removes what this proxy has put into the kernel, and what another kube-proxy has left in it.
 func cleanup(ctx context.Context, log *slog.Logger) error {
 	own := nft.NewNetlink(nft.Config{}).Cleanup(ctx)
+	if own == nil {
+		log.Info("the tables of Services are removed")
+	}
 	removed, err := kernel.RemoveKubeProxyLeftovers(ctx, 0)
 	if len(removed) > 0 {
 		log.Info("removed what another kube-proxy has left in the kernel", "removed", removed)

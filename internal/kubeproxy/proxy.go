@@ -171,6 +171,7 @@ func (p *Proxy) settle(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-p.watcher.Synced():
 		p.ports.settled()
+		p.lookForNode()
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package kubeproxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -27,12 +28,30 @@ func (p *Proxy) setNode(n apiwatch.Node) {
 	p.mu.Lock()
 	p.node = n
 	p.mu.Unlock()
+	if n.Exists {
+		p.problems.clear("node")
+	} else {
+		p.problems.set("node", errNoNode)
+	}
 	p.ports.setNode(n.Addrs)
 	if p.byPodCIDRs() && n.Exists && len(n.PodCIDRs) > 0 && !slices.Equal(n.PodCIDRs, p.config.PodCIDRs) {
 		select {
 		case p.podCIDRs <- struct{}{}:
 		default:
 		}
+	}
+}
+
+// errNoNode is what is wrong where the Node object is missing, mostly because of a wrong name.
+var errNoNode = errors.New("there is no Node object of this name, so no endpoint is known to be on this node: check --hostname-override")
+
+// lookForNode says where the Node object is missing, now that all that there is is known.
+func (p *Proxy) lookForNode() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.node.Exists {
+		p.problems.set("node", errNoNode)
+		p.config.Log.Warn(errNoNode.Error())
 	}
 }
 

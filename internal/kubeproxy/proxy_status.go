@@ -186,6 +186,12 @@ func (p *problems) set(doing string, err error) {
 	p.all[doing] = err
 }
 
+func (p *problems) clear(doing string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.all, doing)
+}
+
 func (p *problems) list() (out []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

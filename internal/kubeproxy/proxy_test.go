@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -195,7 +196,7 @@ func TestProxyKnowsLocalAddressesAtFirstCommit(t *testing.T) {
 // TestProxyWarnsWithoutNode: a wrong --hostname-override must not pass unnoticed.
 func TestProxyWarnsWithoutNode(t *testing.T) {
 	logged := make(chan string, 64)
-	c := proxyConfig(t, fake.NewClientset(), &nfttest.Kernel{}, "--nodeport-addresses=primary", "--healthz-bind-address=", "--metrics-bind-address=")
+	c := proxyConfig(t, fake.NewClientset(), &nfttest.Kernel{}, "--nodeport-addresses=all", "--healthz-bind-address=", "--metrics-bind-address=")
 	c.NodeName, c.Log = "nosuch", slog.New(slog.NewTextHandler(lines(logged), nil))
 	p := kubeproxy.New(c)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -205,6 +206,9 @@ func TestProxyWarnsWithoutNode(t *testing.T) {
 		if strings.Contains(line, "level=WARN") && strings.Contains(line, "no Node object of this name") {
 			break
 		}
+	}
+	if s, err := p.Status(ctx); err != nil || !slices.ContainsFunc(s.Problems, func(p string) bool { return strings.Contains(p, "no Node object") }) {
+		t.Errorf("status has the problems %q, %v", s.Problems, err)
 	}
 	cancel()
 	if err := <-ended; err != nil {

@@ -32,7 +32,7 @@ const (
 	DefaultMaxRetry    = 30 * time.Second       // longest pause
 	DefaultFirstRepair = 20 * time.Millisecond  // time from Repair to applying the whole state; another copy of the proxy may only be ahead
 	DefaultMinRepair   = 100 * time.Millisecond // the same for the next Repair; it doubles
-	DefaultCalm        = time.Minute            // time without a Repair after which the next one is the first again
+	DefaultCalm        = 2 * time.Second        // time without a Repair, beside twice the last pause, after which it is the shortest again
 	DefaultResync      = time.Hour              // how often everything is applied anew, against silent damage
 	DefaultStuckAfter  = time.Minute            // a change older than this makes the loop unhealthy
 	DefaultLogPause    = 10 * time.Second       // between messages about failures

@@ -132,7 +132,7 @@ type repairs struct {
 
 // ask has a repair made, and tells whether none was to be made before: one does for all that is asked for until then.
 func (r *repairs) ask(now time.Time) (first bool) {
-	calm := r.last.IsZero() || now.Sub(r.last) > DefaultCalm
+	calm := r.last.IsZero() || now.Sub(r.last) > DefaultCalm+2*r.pause
 	r.last = now
 	if calm {
 		r.pause = DefaultMinRepair

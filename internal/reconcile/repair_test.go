@@ -53,12 +53,27 @@ func TestRepairsOfAFightBecomeRare(t *testing.T) {
 			t.Errorf("%d repairs, and %d messages that there will be one", repairs, told)
 		}
 		pass(reconcile.DefaultMaxRetry)
-		pass(reconcile.DefaultCalm + time.Second)
+		pass(2*reconcile.DefaultMaxRetry + reconcile.DefaultCalm + time.Second)
 		synctest.Wait()
 		p.take()
 		l.Repair("after a calm time")
 		pass(reconcile.DefaultFirstRepair)
 		expect(t, p, "replace 0 ports")
+	})
+}
+
+// TestRepairsOfRareDamageAreSoon has damage that has nothing to do with the repair before it.
+func TestRepairsOfRareDamageAreSoon(t *testing.T) {
+	p := &plane{}
+	run(t, p, func(l *reconcile.Loop, start chan struct{}, _ chan error) {
+		close(start)
+		expect(t, p, "replace 0 ports")
+		for range 10 {
+			l.Repair("flush")
+			pass(reconcile.DefaultFirstRepair)
+			expect(t, p, "replace 0 ports")
+			pass(8 * time.Second)
+		}
 	})
 }
 

@@ -76,7 +76,10 @@ func writeGrowth(w io.Writer, s report.Samples) error {
 	least, most := sizes[0], sizes[len(sizes)-1]
 	figure := func(measure string, size int) float64 { return report.Median(s.Of(name, measure, size)) }
 	cpu := figure(changeCPU, most) / figure(changeCPU, least)
-	from := min(mainSize, most)
+	from := mainSize
+	if most <= mainSize {
+		from = least
+	}
 	cold := figure(coldSeconds, most) / figure(coldSeconds, from)
 	proportion := float64(most) / float64(from)
 	_, err := fmt.Fprintf(w, "- CPU per change of %s at %s Services is %s times that at %s (bar: %s times): %s\n"+

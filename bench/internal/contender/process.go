@@ -88,7 +88,7 @@ func (p *Process) Stop() {
 	select {
 	case <-p.ended:
 	case <-ctx.Done():
-		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Process.Kill() // one that has ended meanwhile is what is wanted
 		<-p.ended
 	}
 }

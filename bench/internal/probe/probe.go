@@ -116,5 +116,5 @@ func timeout(err error) error {
 // Sleep waits more exactly than time.Sleep, which may be late by a millisecond: the runtime's poller counts in those.
 func Sleep(d time.Duration) {
 	left := unix.NsecToTimespec(int64(max(d, 0)))
-	_ = again(func() error { return unix.Nanosleep(&left, &left) })
+	_ = again(func() error { return unix.Nanosleep(&left, &left) }) // fails by interruption alone, which again goes on after
 }

@@ -66,32 +66,33 @@ func wait(ctx context.Context, d time.Duration) bool {
 func (t *TCP) serve(ctx context.Context, client net.Conn) {
 	if !t.config.Slots.take() {
 		t.config.Slots.full(t.config.Log)
-		reset(client)
+		Reset(client)
 		return
 	}
 	defer t.config.Slots.give()
 	backend, at, err := t.config.connect(ctx, "tcp", addrOf(client.RemoteAddr()))
 	if err != nil {
 		t.config.Log.Debug("no backend for a connection", "client", client.RemoteAddr(), "error", err)
-		reset(client)
+		Reset(client)
 		return
 	}
-	if err := join(ctx, client, backend); err != nil {
+	if err := Join(ctx, client, backend); err != nil {
 		t.config.Log.Debug("a connection has ended early", "client", client.RemoteAddr(), "backend", at, "error", err)
 	}
 }
 
-// join moves bytes both ways until both sides have said that no more will come, and closes both. An end of one side is
-// passed on to the other alone (half-close). If anything fails, or the context ends, both sides are reset: neither may take
-// what it has for all there was.
-func join(ctx context.Context, a, b net.Conn) error {
-	stop := context.AfterFunc(ctx, func() { reset(a); reset(b) })
+// Join moves bytes both ways until both sides have said that no more will come, and closes both. An end of one side is
+// passed on to the other alone (half-close, if it has CloseWrite). If anything fails, or the context ends, both sides are
+// reset: neither may take what it has for all there was. A side that is not a connection but rests on one tells which
+// (NetConn, as that of crypto/tls).
+func Join(ctx context.Context, a, b io.ReadWriteCloser) error {
+	stop := context.AfterFunc(ctx, func() { Reset(a); Reset(b) })
 	defer stop()
 	var errs [2]error
-	half := func(err *error, dst, src net.Conn) {
+	half := func(err *error, dst, src io.ReadWriteCloser) {
 		if *err = pour(dst, src); *err != nil {
-			reset(a)
-			reset(b)
+			Reset(a)
+			Reset(b)
 		}
 	}
 	var other sync.WaitGroup
@@ -104,7 +105,7 @@ func join(ctx context.Context, a, b net.Conn) error {
 }
 
 // pour moves bytes one way to the end, and passes that on.
-func pour(dst, src net.Conn) error {
+func pour(dst, src io.ReadWriteCloser) error {
 	if _, err := io.Copy(dst, src); err != nil {
 		return err
 	}
@@ -114,8 +115,14 @@ func pour(dst, src net.Conn) error {
 	return dst.Close()
 }
 
-// reset closes a connection so that the peer sees an error (RST).
-func reset(c net.Conn) {
+// Reset closes a connection so that the peer sees an error (RST). An orderly end of what rests on it is left out.
+func Reset(c io.Closer) {
+	if below, ok := c.(interface{ NetConn() net.Conn }); ok {
+		if conn := below.NetConn(); conn != nil {
+			Reset(conn)
+			return
+		}
+	}
 	if t, ok := c.(*net.TCPConn); ok {
 		t.SetLinger(0)
 	}

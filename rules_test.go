@@ -51,7 +51,7 @@ var rules = []rule{
 	{"errors", 7, "say what was being done, and wrap the cause with %w", checkErrors},
 	{"logging", 8, "log to the *slog.Logger that was handed in (slog.NewLogLogger makes net/http's), print to a writer",
 		checkLogging},
-	{"tests", 10, "test from outside, wait for events or say beside the sleep why not, skip only by nettest.NeedRoot",
+	{"tests", 10, "test from outside, wait for events or say beside the sleep why not, skip only by nettest.NeedRoot or NeedBrowser",
 		checkTests},
 	{"readmes", 12, "write down what the reader can do and nothing else", checkReadmes},
 	{"dependencies", 12, "keep docs/dependencies.md: one line for each library, what for, why this one", checkDependencies},

@@ -103,6 +103,9 @@ func checkPackageNames(t *tree) (out []violation) {
 	return out
 }
 
+// skippers are the files that may skip: what a machine can lack is decided there, and there only.
+var skippers = []string{"internal/nettest/root.go", "internal/nettest/browser.go"}
+
 func checkTests(t *tree) (out []violation) {
 	for _, f := range t.files {
 		for _, spec := range f.Imports {
@@ -114,7 +117,7 @@ func checkTests(t *tree) (out []violation) {
 		if f.test && !inside && !strings.HasSuffix(f.Name.Name, "_test") {
 			out = append(out, t.at(f.Name.Pos(), "package %s: name it %[1]s_test, or the file x_internal_test.go", f.Name.Name))
 		}
-		if importName(f, "testing") != "" && f.path != "internal/nettest/root.go" {
+		if importName(f, "testing") != "" && !slices.Contains(skippers, f.path) {
 			out = append(out, t.skips(f)...)
 		}
 		if f.test {
@@ -132,7 +135,7 @@ func (t *tree) skips(f *file) (out []violation) {
 		}
 		sel, ok := call.Fun.(*ast.SelectorExpr)
 		if ok && slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, sel.Sel.Name) {
-			out = append(out, t.at(sel.Pos(), "a skip that is not nettest.NeedRoot's"))
+			out = append(out, t.at(sel.Pos(), "a skip that is not nettest's: NeedRoot or NeedBrowser"))
 		}
 		return true
 	})

@@ -16,13 +16,12 @@ help: ## list the targets
 build: ## build bin/varco and bin/varco-lab, both static
 	go build -o bin/varco ./cmd/varco
 	cd lab && go build -ldflags '$(LAB_LINK)' -o ../bin/varco-lab .
-
 demo: build ## run the lab with Services under load; ARGS=--once ends it (needs root)
 	bin/varco-lab demo --varco bin/varco $(ARGS)
 
 lint: ## gofmt, vet and staticcheck over all modules
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "run gofmt -w on:" $$files; exit 1; }
-	go build -o bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	go build -o bin/staticcheck honnef.co/go/tools/cmd/staticcheck && for os in darwin windows; do GOOS=$$os go build -o /dev/null ./cmd/varco || exit 1; done
 	go vet ./... && bin/staticcheck ./... && cd bench && go vet ./... && ../bin/staticcheck ./...
 	cd lab && go vet ./... && ../bin/staticcheck $$($(LAB_LIST) ./... | $(PICK))
 
@@ -31,9 +30,10 @@ test: build lint ## lint and run every test; as root the packet tests and the la
 	cd lab && $(RACE) $(LAB_TESTS) && $(GO_TEST) $(call LAB_TESTS,!)
 
 bench-kube-proxy: build ## measure kube-proxy beside upstream's into docs/bench; ARGS="--quick --out=" looks only (needs root)
-	cd bench && go build -o ../bin/varco-bench . && go build -ldflags '$(LAB_LINK)' -o ../bin/kube-proxy k8s.io/kubernetes/cmd/kube-proxy
-	bin/varco-bench kube-proxy --out docs/bench $(ARGS)
-
+bench-kubectl-proxy: build ## measure kubectl-proxy beside kubectl proxy, in the same way; needs no root
+bench-kube-proxy bench-kubectl-proxy:
+	cd bench && go build -o ../bin/varco-bench . && go build -ldflags '$(LAB_LINK)' -o ../bin/ $(addprefix k8s.io/kubernetes/cmd/,kube-proxy kubectl)
+	bin/varco-bench $(@:bench-%=%) --out docs/bench $(ARGS)
 clean: ## remove what build made
 	rm -rf bin
-.PHONY: help build demo lint test bench-kube-proxy clean
+.PHONY: help build demo lint test bench-kube-proxy bench-kubectl-proxy clean

@@ -1,11 +1,11 @@
+//go:build linux
+
 package cli
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"varco.dev/internal/kubeproxy/config"
 )
@@ -61,9 +61,4 @@ func noWords(cmd *cobra.Command, args []string) error {
 		}
 	}
 	return nil
-}
-
-// dashes takes underscores in the names of flags for dashes, as all Kubernetes components do.
-func dashes(_ *pflag.FlagSet, name string) pflag.NormalizedName {
-	return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-"))
 }

@@ -2,9 +2,12 @@
 package cli
 
 import (
+	"os"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Root returns the command varco with all its commands.
@@ -17,10 +20,12 @@ func Root() *cobra.Command {
 Each command takes the place of a proxy that the cluster has today, and speaks
 the configuration that it has today.`,
 		Version:       version(),
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: calledAs(os.Args[0])},
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(kubeProxy())
+	root.AddCommand(kubectlProxy())
+	root.AddCommand(onLinux()...)
 	return root
 }
 
@@ -30,4 +35,9 @@ func version() string {
 		return info.Main.Version
 	}
 	return "(devel)"
+}
+
+// dashes takes underscores in the names of flags for dashes, as all Kubernetes components do.
+func dashes(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-"))
 }

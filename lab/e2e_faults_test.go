@@ -171,10 +171,12 @@ const outage = 11 * time.Second
 // withoutAPIServer ends the API server under load: traffic goes on, nothing is written again when it is back, and what
 // changes later is applied.
 func (l *lab) withoutAPIServer(t *testing.T) {
-	stop := l.ask(t, "node-1", "echo")
+	stop, g := l.ask(t, "node-1", "echo"), l.gateway(t)
+	watching := do(t, http.DefaultClient, g.request(t, http.MethodGet, "/api/v1/namespaces?watch=true"))
 	if err := l.Stop(t.Context(), "kube-apiserver", 0); err != nil {
 		t.Fatal(err)
 	}
+	g.withoutAPIServer(t, watching)
 	time.Sleep(time.Second) // what was under way is applied then
 	before := map[string]uint32{"node-1": l.commits(t, "node-1"), "node-2": l.commits(t, "node-2")}
 	time.Sleep(outage) // the time without an API server is what is tested
@@ -185,6 +187,7 @@ func (l *lab) withoutAPIServer(t *testing.T) {
 		_, err := l.client.Discovery().ServerVersion()
 		return fmt.Sprint(err), err == nil
 	})
+	g.client(t)
 	for _, node := range []string{"node-1", "node-2"} {
 		l.wait(t, "the proxy to say that the API server is back", func() (string, bool) {
 			text := l.log(t, node)

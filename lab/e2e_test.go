@@ -43,6 +43,7 @@ func TestLab(t *testing.T) {
 		test func(*testing.T)
 	}{
 		{"demo", l.demo},
+		{"varco kubectl-proxy", l.kubectlProxy},
 		{"status and explain", l.inspect},
 		{"health check of a Service", l.healthCheck},
 		{"rules deleted", l.deletedRules},
@@ -110,7 +111,8 @@ func build(t *testing.T, out, module, pkg string) {
 	}
 }
 
-// demo deploys varco kube-proxy and Services, checks every way to them, and sends requests while pods come and go.
+// demo deploys varco kube-proxy and Services, checks every way to them, sends requests while pods come and go, and shows
+// varco kubectl-proxy.
 func (l *lab) demo(t *testing.T) {
 	_, err := demo.Show(t.Context(), l, demo.Config{
 		Manifest: "../deploy/kube-proxy.yaml",
@@ -120,6 +122,13 @@ func (l *lab) demo(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	g, err := demo.ShowGateway(t.Context(), demo.GatewayConfig{Varco: l.varco, Kubeconfig: l.writeKubeconfig(t, ""), Out: t.Output()})
+	if err != nil {
+		t.Error(err)
+	}
+	if g != nil {
+		g.Stop()
 	}
 }
 

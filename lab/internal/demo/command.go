@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,8 +35,9 @@ func Command() *cobra.Command {
 		Short: "Show Services at work, from nothing to 10,000 requests through a scaling",
 		Long: `Demo brings a lab up, runs varco kube-proxy on each of its nodes, deploys a test server with Services of all kinds,
 sends requests to them from a pod, a node and a client outside, and prints what came of them. Then it scales the
-Deployment up and down and deletes a pod while requests go on. At the end it stays up, for you to try things, until
-Ctrl-C; then nothing of it is left. It needs root and changes nothing of the machine outside its own namespaces.`,
+Deployment up and down and deletes a pod while requests go on, and starts varco kubectl-proxy on this machine, as a user
+would. At the end it stays up, for you to try things, until Ctrl-C; then nothing of it is left. It needs root and changes
+nothing of the machine outside its own namespaces.`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -99,12 +101,19 @@ func (o options) run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil && !errors.Is(err, ErrFailed) {
 		return notInterrupted(ctx, err)
 	}
+	kubeconfig := filepath.Join(o.cluster.Dir, "kubeconfig")
+	gateway, notShown := ShowGateway(ctx, GatewayConfig{Varco: o.varco, Kubeconfig: kubeconfig, Out: out})
+	if gateway == nil {
+		return notInterrupted(ctx, notShown)
+	}
+	defer gateway.Stop()
 	if !o.once {
 		verb := func(name string) string { return cluster.Verb(o.cluster.Dir, name) }
-		next.PrintNext(out, verb, filepath.Join(o.cluster.Dir, "kubeconfig"))
+		next.Page = gateway.Page
+		next.PrintNext(out, verb, kubeconfig)
 		<-ctx.Done()
 	}
-	return err
+	return cmp.Or(err, notShown)
 }
 
 // showLogs tells of the logs of a demo that failed: where they are in a lab that stays up, and their ends if they are

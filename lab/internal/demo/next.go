@@ -9,7 +9,10 @@ import (
 )
 
 // Endpoints are addresses to go on with, of several kinds.
-type Endpoints struct{ ClusterIP, NodePort, LoadBalancer6 netip.AddrPort }
+type Endpoints struct {
+	ClusterIP, NodePort, LoadBalancer6 netip.AddrPort
+	Page                               string // URL of the start page of varco kubectl-proxy
+}
 
 func (s *scene) endpoints() Endpoints {
 	if len(s.services) == 0 || len(s.nodes) == 0 {
@@ -24,7 +27,8 @@ func (s *scene) endpoints() Endpoints {
 
 // PrintNext tells what can be tried in a lab that stays up. verb is how to run a verb of varco-lab on it.
 func (e Endpoints) PrintNext(out io.Writer, verb func(string) string, kubeconfig string) {
-	fmt.Fprintf(out, "The lab stays up. In another terminal, as root, try:\n\n")
+	fmt.Fprintf(out, "The lab stays up. Open this in a browser for its Services, each by a name of its own:\n\n  %s\n\n", e.Page)
+	fmt.Fprintf(out, "In another terminal, as root, try:\n\n")
 	kubectl := "kubectl --kubeconfig " + kubeconfig
 	tcp := netip.AddrPortFrom(e.ClusterIP.Addr(), 7000)
 	for _, line := range []string{

@@ -57,6 +57,9 @@ func beImage(args []string) {
 		os.Exit(3)
 	case "succeed":
 		return
+	case "talk":
+		talk()
+		return
 	}
 	sigs := make(chan os.Signal, 1)
 	signal.Notify(sigs, syscall.SIGTERM)
@@ -87,6 +90,7 @@ type world struct {
 	client *fake.Clientset
 	node   *nettest.Namespace
 	dir    string
+	agent  *node.Agent // the one that runs
 	end    func()
 }
 
@@ -125,6 +129,7 @@ func (w *world) start() {
 		NodeIPs: []netip.Addr{netip.MustParseAddr("10.240.0.11"), netip.MustParseAddr("fd00:240::b")},
 		Images:  map[string][]string{"test": {self, imageCommand}}, Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
 	})
+	w.agent = agent
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- agent.Run(ctx) }()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +31,7 @@ type runningContainer struct {
 	env       []string
 	image     []string // the program that stands for the image
 	log       *logWriter
+	std       *streams
 	unhealthy chan error // takes the first reason to end the process
 }
 
@@ -121,6 +123,7 @@ func (c *container) runOnce(stop, kill context.Context, spec *startSpec) int32 {
 	c.pod.setRunning(c.spec.Name, r)
 	why := c.supervise(stop, kill, r)
 	c.pod.setRunning(c.spec.Name, nil)
+	r.std.end()
 	r.log.Close()
 	t := &v1.ContainerStateTerminated{
 		ExitCode: r.exitCode(), Reason: "Completed", StartedAt: began, FinishedAt: metav1.NewTime(r.ended).Rfc3339Copy(),
@@ -264,23 +267,36 @@ func (c *container) start(s *startSpec) (*runningContainer, error) {
 	if err != nil {
 		return nil, err
 	}
+	std, err := openStreams(c.spec, log)
+	if err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	env := s.env
+	if c.spec.TTY {
+		env = append(slices.Clone(env), "TERM=xterm")
+	}
 	root := rootSpec{Dir: dir, Hostname: p.hostname(), Hide: p.agent.cfg.NetnsDir, Mounts: s.mounts, May: s.may}
 	pids := ownPIDs
 	if obj.Spec.HostPID {
 		root.HostProc = true
 		pids = nodePIDs
 	}
-	proc, err := start(processSpec{
-		Argv: s.argv, Env: s.env, Dir: s.dir, Root: dir, PIDs: pids, May: s.may,
-		Netns: p.sandbox.ns, Stdout: log, Stderr: log, Enter: root.build,
-	})
+	spec := processSpec{
+		Argv: s.argv, Env: env, Dir: s.dir, Root: dir, PIDs: pids, May: s.may, Netns: p.sandbox.ns, Enter: root.build,
+	}
+	std.give(&spec)
+	proc, err := start(spec)
+	std.given()
 	if err != nil {
+		std.end()
 		return nil, errors.Join(err, log.Close())
 	}
-	return &runningContainer{process: proc, may: s.may, env: s.env, image: s.image, log: log, unhealthy: make(chan error, 1)}, nil
+	return &runningContainer{
+		process: proc, may: s.may, env: s.env, image: s.image, log: log, std: std, unhealthy: make(chan error, 1),
+	}, nil
 }
 
-// setRunning keeps the run of a container for exec; nil if there is none.
+// setRunning keeps the run of a container for exec and attach; nil if there is none.
 func (p *pod) setRunning(name string, r *runningContainer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

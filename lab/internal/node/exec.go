@@ -23,23 +23,36 @@ const (
 
 // serveExec runs a command in a container, for kubectl exec.
 func (a *Agent) serveExec(w http.ResponseWriter, r *http.Request) {
-	options, err := remotecommand.NewOptions(r)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
 	command := r.URL.Query()["command"]
 	if len(command) == 0 {
 		http.Error(w, "no command given", http.StatusBadRequest)
 		return
 	}
+	if p, options := a.findStreams(w, r); p != nil {
+		remotecommand.ServeExec(w, r, executor{p}, "", "", r.PathValue("container"), command, options,
+			streamIdle, streamCreation, remotecommand.SupportedStreamingProtocols)
+	}
+}
+
+// findStreams finds the pod that a request is about and the streams that it wants, or answers it and returns no pod.
+func (a *Agent) findStreams(w http.ResponseWriter, r *http.Request) (*pod, *remotecommand.Options) {
+	options, err := remotecommand.NewOptions(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return nil, nil
+	}
 	p := a.find(r)
 	if p == nil {
 		http.Error(w, "no such pod on this node", http.StatusNotFound)
-		return
+		return nil, nil
 	}
-	remotecommand.ServeExec(w, r, executor{p}, "", "", r.PathValue("container"), command, options,
-		streamIdle, streamCreation, remotecommand.SupportedStreamingProtocols)
+	// An error that comes once the connection is the streams' can reach a client before it has opened them all, which it
+	// then waits for.
+	if _, err := p.runningNow(r.PathValue("container")); err != nil {
+		http.Error(w, err.Error(), http.StatusNotFound)
+		return nil, nil
+	}
+	return p, options
 }
 
 // executor runs commands in the containers of a pod.
@@ -47,11 +60,9 @@ type executor struct{ pod *pod }
 
 // ExecInContainer is in remotecommand.Executor.
 func (e executor) ExecInContainer(ctx context.Context, _, _, container string, cmd []string, in io.Reader, out, errs io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize, _ time.Duration) error {
-	e.pod.mu.Lock()
-	r := e.pod.running[container]
-	e.pod.mu.Unlock()
-	if r == nil {
-		return fmt.Errorf("container %s does not run", container)
+	r, err := e.pod.runningNow(container)
+	if err != nil {
+		return err
 	}
 	spec := r.command(cmd, e.pod)
 	if tty {
@@ -75,6 +86,16 @@ func (e executor) ExecInContainer(ctx context.Context, _, _, container string, c
 		go func() { _, _ = io.Copy(write, in); write.Close() }() // ends with the connection
 	}
 	return run(ctx, spec)
+}
+
+// runningNow returns the run of a container that goes on.
+func (p *pod) runningNow(container string) (*runningContainer, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r := p.running[container]; r != nil {
+		return r, nil
+	}
+	return nil, fmt.Errorf("container %s does not run", container)
 }
 
 // servePortForward connects to ports of a pod, for kubectl port-forward.

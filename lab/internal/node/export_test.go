@@ -106,3 +106,15 @@ func (g *gate) Protect(next http.Handler) http.Handler { return g.protect(next) 
 func EnvOf(c *v1.Container, pod *v1.Pod, from objects) (map[string]string, error) {
 	return envOf(c, environment{pod, from, map[string]string{"BASE": "b"}})
 }
+
+// Outputs are of the streams: NewOutput makes one, Follow adds a client, CopyTo reads what is for it.
+var (
+	NewOutput = newOutput
+	Follow    = (*output).follow
+	CopyTo    = (*follower).copyTo
+	EndOutput = (*output).end
+	ErrSlow   = errSlow
+)
+
+// Backlog is backlog.
+const Backlog = backlog

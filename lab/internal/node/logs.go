@@ -30,11 +30,17 @@ type logWriter struct {
 	path string
 
 	// mu guards the fields below.
-	mu   sync.Mutex
-	f    *os.File
-	size int
-	line bytes.Buffer // a line that has no end yet
+	mu    sync.Mutex
+	f     *os.File
+	size  int
+	lines [2]bytes.Buffer // lines that have no end yet: of standard output and of standard error
 }
+
+// errorLog writes what a container prints to standard error, beside what it prints to standard output.
+type errorLog struct{ *logWriter }
+
+// Write is that of logWriter.
+func (w errorLog) Write(p []byte) (int, error) { return w.write(&w.lines[1], p) }
 
 // newLog starts the log of a new run and puts that of the run before aside.
 func newLog(path string) (*logWriter, error) {
@@ -58,33 +64,36 @@ func (w *logWriter) open() (err error) {
 }
 
 // Write never fails: a container must not block or end because its log cannot be written.
-func (w *logWriter) Write(p []byte) (int, error) {
+func (w *logWriter) Write(p []byte) (int, error) { return w.write(&w.lines[0], p) }
+
+// write writes the lines that p completes; line is what its stream had before.
+func (w *logWriter) write(line *bytes.Buffer, p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	rest := p
 	for len(rest) > 0 {
 		i := bytes.IndexByte(rest, '\n')
 		if i < 0 {
-			w.line.Write(rest)
-			if w.line.Len() >= maxLogLine {
-				w.flush()
+			line.Write(rest)
+			if line.Len() >= maxLogLine {
+				w.flush(line)
 			}
 			break
 		}
-		w.line.Write(rest[:i])
-		w.flush()
+		line.Write(rest[:i])
+		w.flush(line)
 		rest = rest[i+1:]
 	}
 	return len(p), nil
 }
 
-func (w *logWriter) flush() {
-	line := make([]byte, 0, 40+w.line.Len())
+func (w *logWriter) flush(text *bytes.Buffer) {
+	line := make([]byte, 0, 40+text.Len())
 	line = time.Now().UTC().AppendFormat(line, time.RFC3339Nano)
 	line = append(line, ' ')
-	line = append(line, w.line.Bytes()...)
+	line = append(line, text.Bytes()...)
 	line = append(line, '\n')
-	w.line.Reset()
+	text.Reset()
 	if w.f == nil {
 		return
 	}
@@ -96,12 +105,14 @@ func (w *logWriter) flush() {
 	}
 }
 
-// Close writes a last line that has no end and closes the file.
+// Close writes last lines that have no end and closes the file.
 func (w *logWriter) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.line.Len() > 0 {
-		w.flush()
+	for i := range w.lines {
+		if w.lines[i].Len() > 0 {
+			w.flush(&w.lines[i])
+		}
 	}
 	if w.f == nil {
 		return nil

@@ -45,7 +45,7 @@ type pod struct {
 	before   bool // it had ended before the agent saw it: its status is another agent's, and stays
 	deadline time.Time
 	timer    *time.Timer                  // kills at deadline; nil: no deadline yet
-	running  map[string]*runningContainer // by container name, for exec
+	running  map[string]*runningContainer // by container name, for exec and attach
 }
 
 // newPod returns the worker of a pod; ctx is the agent's life.

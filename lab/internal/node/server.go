@@ -70,13 +70,13 @@ func (a *Agent) routes(g *gate) http.Handler {
 	guarded.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", a.serveLogs)
 	guarded.HandleFunc("/exec/{namespace}/{pod}/{container}", a.serveExec)
 	guarded.HandleFunc("/exec/{namespace}/{pod}/{uid}/{container}", a.serveExec)
+	guarded.HandleFunc("/attach/{namespace}/{pod}/{container}", a.serveAttach)
+	guarded.HandleFunc("/attach/{namespace}/{pod}/{uid}/{container}", a.serveAttach)
 	guarded.HandleFunc("/portForward/{namespace}/{pod}", a.servePortForward)
 	guarded.HandleFunc("/portForward/{namespace}/{pod}/{uid}", a.servePortForward)
-	for _, path := range []string{"/attach/", "/run/"} {
-		guarded.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
-			http.Error(w, "the lab's node agent has no attach and no run: use kubectl exec or kubectl logs -f", http.StatusNotImplemented)
-		})
-	}
+	guarded.HandleFunc("/run/", func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "the lab's node agent has no run: use kubectl exec", http.StatusNotImplemented)
+	})
 	guarded.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
 	return g.protect(guarded)
 }

@@ -33,6 +33,9 @@ func TestRoutes(t *testing.T) {
 		{"/containerLogs/default/web/main", "get proxy", http.StatusNotFound},
 		{"/exec/default/web/main?command=x&output=1", "create proxy", http.StatusForbidden},
 		{"/exec/default/web/main?command=x&output=1", "get proxy", http.StatusNotFound},
+		{"/attach/default/web/main?output=1", "create proxy", http.StatusForbidden},
+		{"/attach/default/web/main?output=1", "get proxy", http.StatusNotFound},
+		{"/attach/default/web/main", "get proxy", http.StatusBadRequest},
 		{"/run/default/web/main", "get proxy", http.StatusNotImplemented},
 	}
 	for _, tt := range tests {

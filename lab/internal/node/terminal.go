@@ -45,11 +45,7 @@ func runTerminal(ctx context.Context, s processSpec, t terminal) error {
 	defer ours.Close()
 	s.Stdin, s.Stdout, s.Stderr, s.Terminal = theirs, theirs, theirs, true
 	s.Env = append(slices.Clone(s.Env), "TERM=xterm")
-	go func() {
-		for size := range t.resize {
-			_ = unix.IoctlSetWinsize(int(ours.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: size.Height, Col: size.Width})
-		}
-	}()
+	go followSize(ours, t.resize)
 	if t.in != nil {
 		go func() { _, _ = io.Copy(ours, t.in) }() // ends with the connection
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"varco.dev/bench/internal/kubectlproxy"
 	"varco.dev/bench/internal/kubeproxy"
 )
 
@@ -22,7 +23,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(kubeproxy.Command())
+	root.AddCommand(kubectlproxy.Command(), kubeproxy.Command())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "varco-bench:", err)
 		os.Exit(1)

@@ -66,6 +66,21 @@ func (p *Process) Memory() (now, peak int64, err error) {
 	return now, peak, err
 }
 
+// resetPeak is what proc_pid_clear_refs(5) wants for that.
+const resetPeak = "5"
+
+// ResetPeak makes the peak that Memory returns begin anew.
+func (p *Process) ResetPeak() error {
+	if err := p.Check(); err != nil {
+		return err
+	}
+	path := filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "clear_refs")
+	if err := os.WriteFile(path, []byte(resetPeak), 0); err != nil {
+		return fmt.Errorf("reset peak of memory: %w", err)
+	}
+	return nil
+}
+
 func parseStatus(status, key string) (int64, error) {
 	for line := range strings.Lines(status) {
 		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == key+":" && fields[2] == "kB" {

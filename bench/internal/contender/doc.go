@@ -1,2 +1,2 @@
-// Package contender runs a proxy under test in a namespace and reads what it costs.
+// Package contender runs a proxy under test, in a namespace or without, and reads what it costs.
 package contender

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -35,7 +36,8 @@ type Process struct {
 // grace is how long a contender may take to end by itself.
 const grace = 5 * time.Second
 
-// Start runs the contender in the namespace until Stop, or until this process ends. What it writes is added to a file.
+// Start runs the contender in the namespace until Stop, or until this process ends; without a namespace it runs in that of
+// this process. What it writes is added to a file.
 func Start(ns *nettest.Namespace, c Contender, log string) (*Process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -56,7 +58,11 @@ func Start(ns *nettest.Namespace, c Contender, log string) (*Process, error) {
 // run waits on the thread that has started the process: the kernel sends the signal of Pdeathsig when that thread ends.
 func (p *Process) run(ns *nettest.Namespace, started chan<- error) {
 	defer close(p.ended)
-	err := ns.Do(func() error {
+	do := here
+	if ns != nil {
+		do = ns.Do
+	}
+	err := do(func() error {
 		p.Started = time.Now()
 		if err := p.cmd.Start(); err != nil {
 			return err
@@ -68,6 +74,13 @@ func (p *Process) run(ns *nettest.Namespace, started chan<- error) {
 	if err != nil {
 		started <- err
 	}
+}
+
+// here runs fn on a thread that nothing else can end.
+func here(fn func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return fn()
 }
 
 // Check returns an error if the process has ended.

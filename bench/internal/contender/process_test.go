@@ -82,6 +82,38 @@ func TestStartTellsOfAMissingProgram(t *testing.T) {
 	}
 }
 
+// TestPeakOfMemoryBeginsAnew runs without a namespace, and so without root.
+func TestPeakOfMemoryBeginsAnew(t *testing.T) {
+	dir := t.TempDir()
+	// The shell takes 32 MiB, lets go of them, and waits.
+	script := "x=$(head -c 33554432 /dev/zero | tr '\\0' x); unset x; touch " + dir + "/freed; while :; do sleep 1; done"
+	c := contender.Contender{Name: "shell", Path: "sh", Args: []string{"-c", script}}
+	p, err := contender.Start(nil, c, filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Stop)
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		if _, err := os.Stat(filepath.Join(dir, "freed")); err == nil {
+			break
+		}
+		if err := p.Check(); err != nil || time.Now().After(deadline) {
+			t.Fatalf("the shell is not ready: %v", err)
+		}
+		time.Sleep(time.Millisecond) // for the shell to work
+	}
+	_, before, err := p.Memory()
+	if err != nil || before < 32<<20 {
+		t.Fatalf("got a peak of %d, %v, want 32 MiB or more", before, err)
+	}
+	if err := p.ResetPeak(); err != nil {
+		t.Fatal(err)
+	}
+	if now, after, err := p.Memory(); err != nil || after >= before || after < now {
+		t.Errorf("got memory %d and peak %d, %v, want less than %d", now, after, err, before)
+	}
+}
+
 // wait returns how the process ended.
 func wait(p *contender.Process) error {
 	for {

@@ -58,7 +58,7 @@ nothing else. What it starts ends with it, and it leaves nothing behind but its 
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.from != "" {
-				return o.again(cmd.OutOrStdout())
+				return theReport().Again(cmd.OutOrStdout(), o.out, o.from)
 			}
 			if o.quick {
 				o.plan = quickOver(cmd, o.plan)
@@ -167,7 +167,7 @@ func (o *options) run(cmd *cobra.Command) (err error) {
 		o.out = "" // a part is worth a look, but not the place of a whole report
 	}
 	if len(samples) > 0 {
-		err = errors.Join(err, o.publish(cmd.OutOrStdout(), o.facts(cmd.Context()), samples))
+		err = errors.Join(err, theReport().Write(cmd.OutOrStdout(), o.out, o.facts(cmd.Context()), samples))
 	}
 	return err
 }

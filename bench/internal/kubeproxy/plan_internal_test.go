@@ -58,7 +58,7 @@ func TestEveryMeasureIsReported(t *testing.T) {
 		}
 	}
 	var b bytes.Buffer
-	if err := writeReport(&b, []report.Fact{{Name: "kernel", Value: "6.18"}}, s); err != nil {
+	if err := theReport().Write(&b, "", []report.Fact{{Name: "kernel", Value: "6.18"}}, s); err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range rows() {

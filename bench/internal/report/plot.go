@@ -11,6 +11,8 @@ import (
 // Panel is one plot: lines over sizes, both axes logarithmic.
 type Panel struct {
 	Title string
+	// Axis says what the sizes are numbers of.
+	Axis string
 	// Measure names the samples; Figure makes one value of those of one size.
 	Measure string
 	Figure  func([]float64) float64
@@ -74,25 +76,26 @@ func (p Panel) draw(b *strings.Builder, s Samples) {
 		fmt.Fprintf(b, `<path class="grid" d="M%d %.1fH%d"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n",
 			left, at, panelWidth-right, left-6, at+4, Format(v))
 	}
-	for _, size := range s.Sizes() {
+	for _, size := range s.measuredBy([]Row{{Measure: p.Measure}}).Sizes() {
 		fmt.Fprintf(b, `<text x="%.1f" y="%d" text-anchor="middle">%s</text>`+"\n", x.at(float64(size)), panelHeight-below+18,
 			Count(size))
 	}
-	fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="middle">Services</text>`+"\n", (left+panelWidth-right)/2, panelHeight-6)
+	fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", (left+panelWidth-right)/2, panelHeight-6,
+		html.EscapeString(p.Axis))
 	for i, l := range lines {
-		l.draw(b, i, x, y)
+		l.draw(b, i, p.Axis, x, y)
 	}
 }
 
-func (l line) draw(b *strings.Builder, number int, x, y axis) {
+func (l line) draw(b *strings.Builder, number int, unit string, x, y axis) {
 	if len(l.points) == 0 {
 		return
 	}
 	var path strings.Builder
 	for _, pt := range l.points {
 		fmt.Fprintf(&path, "%.1f,%.1f ", x.at(pt[0]), y.at(pt[1]))
-		fmt.Fprintf(b, `<circle class="c%d" cx="%.1f" cy="%.1f" r="3"><title>%s, %s Services: %s</title></circle>`+"\n", number,
-			x.at(pt[0]), y.at(pt[1]), html.EscapeString(l.name), Count(int(pt[0])), Format(pt[1]))
+		fmt.Fprintf(b, `<circle class="c%d" cx="%.1f" cy="%.1f" r="3"><title>%s, %s %s: %s</title></circle>`+"\n", number,
+			x.at(pt[0]), y.at(pt[1]), html.EscapeString(l.name), Count(int(pt[0])), html.EscapeString(unit), Format(pt[1]))
 	}
 	last := l.points[len(l.points)-1]
 	fmt.Fprintf(b, `<polyline class="c%d" points="%s"/><text class="c%d" x="%.1f" y="%.1f">%s</text>`+"\n", number,

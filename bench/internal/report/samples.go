@@ -13,7 +13,7 @@ import (
 // Sample is one value that was measured.
 type Sample struct {
 	Contender string
-	// Size is the number of Services.
+	// Size is how many things were served at a time, such as Services or connections.
 	Size int
 	// Round counts from 1.
 	Round int
@@ -81,7 +81,7 @@ func Median(values []float64) float64 {
 type Fact struct{ Name, Value string }
 
 // heading is the line above the samples.
-var heading = []string{"contender", "services", "round", "measure", "value"}
+var heading = []string{"contender", "size", "round", "measure", "value"}
 
 // factMark begins the lines of facts, which stand above all others.
 const factMark = "# "

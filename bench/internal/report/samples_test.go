@@ -83,7 +83,7 @@ func TestCSVKeepsEverything(t *testing.T) {
 }
 
 func TestReadCSVRefuses(t *testing.T) {
-	head := "contender,services,round,measure,value\n"
+	head := "contender,size,round,measure,value\n"
 	for name, text := range map[string]string{
 		"a short line":           head + "varco,1000\n",
 		"a value of no number":   head + "varco,1000,1,cold,fast\n",

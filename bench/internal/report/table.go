@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -18,8 +19,8 @@ type Row struct {
 	// AtLeast is set.
 	Bar     float64
 	AtLeast bool
-	// Versus says that the second contender's figure is the bar, where that was measured.
-	Versus bool
+	// Versus, if it is not zero, makes the bar so many times the second contender's figure, where that was measured.
+	Versus float64
 }
 
 // NoBar is the bar of a row that has none.
@@ -30,17 +31,37 @@ func P(p float64) func([]float64) float64 {
 	return func(v []float64) float64 { return Percentile(v, p) }
 }
 
-// WriteTable writes a Markdown table of one size: a line for each row that was measured, a column for each contender.
-// The first contender is the one that has bars.
+// Table is a Markdown table of one size: a line for each row that was measured, a column for each contender. The first
+// contender is the one that has bars.
+type Table struct {
+	Size int
+	Rows []Row
+	// OursFirst makes quotients the first contender's figure by the second's, instead of the other way round.
+	OursFirst bool
+	// Spread adds the least and the greatest value to each figure. It is for samples that are one value a round.
+	Spread bool
+}
+
+// WriteTable writes the table of one size with the quotient of the second contender's figure by the first's.
 func WriteTable(w io.Writer, s Samples, size int, rows []Row) error {
+	return Table{Size: size, Rows: rows}.Write(w, s)
+}
+
+// Write writes the table.
+func (t Table) Write(w io.Writer, s Samples) error {
 	names := s.Contenders()
-	head := append(append([]string{"measure"}, names...), "bar", "kept")
+	head := append([]string{"measure"}, names...)
 	if len(names) == 2 {
-		head = append(append([]string{"measure"}, names...), names[1]+" ÷ "+names[0], "bar", "kept")
+		if t.OursFirst {
+			head = append(head, names[0]+" ÷ "+names[1])
+		} else {
+			head = append(head, names[1]+" ÷ "+names[0])
+		}
 	}
+	head = append(head, "bar", "kept")
 	lines := [][]string{head, rule(len(head))}
-	for _, r := range rows {
-		if line := r.line(s, names, size); line != nil {
+	for _, r := range t.Rows {
+		if line := t.line(r, s, names); line != nil {
 			lines = append(lines, line)
 		}
 	}
@@ -52,6 +73,17 @@ func WriteTable(w io.Writer, s Samples, size int, rows []Row) error {
 	return nil
 }
 
+// quotientOf is NaN if one of the figures is a difference below zero: it would say nothing.
+func (t Table) quotientOf(first, second float64) float64 {
+	switch {
+	case first < 0 || second < 0:
+		return math.NaN()
+	case t.OursFirst:
+		return first / second
+	}
+	return second / first
+}
+
 // rule is the line below the headings: figures to the right.
 func rule(columns int) []string {
 	out := []string{"---"}
@@ -61,20 +93,32 @@ func rule(columns int) []string {
 	return append(out, "---")
 }
 
-func (r Row) line(s Samples, names []string, size int) []string {
-	figures, some := r.figures(s, names, size)
+func (t Table) line(r Row, s Samples, names []string) []string {
+	figures, some := r.figures(s, names, t.Size)
 	if !some {
 		return nil
 	}
 	line := []string{r.Title}
-	for _, f := range figures {
-		line = append(line, Format(f))
+	for i, f := range figures {
+		line = append(line, Format(f)+t.spread(s.Of(names[i], r.Measure, t.Size)))
 	}
 	if len(names) == 2 {
-		line = append(line, Format(figures[1]/figures[0]))
+		line = append(line, Format(t.quotientOf(figures[0], figures[1])))
 	}
 	bar := r.bar(figures)
 	return append(line, r.barText(bar), r.kept(figures[0], bar))
+}
+
+// spread says between which values a figure's samples lie, nothing if they are all the same.
+func (t Table) spread(values []float64) string {
+	if !t.Spread || len(values) < 2 {
+		return ""
+	}
+	least, most := Format(slices.Min(values)), Format(slices.Max(values))
+	if least == most {
+		return ""
+	}
+	return " (" + least + " to " + most + ")"
 }
 
 func (r Row) figures(s Samples, names []string, size int) (out []float64, some bool) {
@@ -87,8 +131,8 @@ func (r Row) figures(s Samples, names []string, size int) (out []float64, some b
 }
 
 func (r Row) bar(figures []float64) float64 {
-	if r.Versus && len(figures) == 2 {
-		return figures[1]
+	if r.Versus != 0 && len(figures) == 2 {
+		return r.Versus * figures[1]
 	}
 	return r.Bar
 }
@@ -98,8 +142,11 @@ func (r Row) barText(bar float64) string {
 	if r.AtLeast {
 		sign = "≥ "
 	}
-	if math.IsNaN(bar) {
+	switch {
+	case math.IsNaN(bar):
 		return ""
+	case r.Versus != 0 && r.Versus != 1:
+		return sign + Format(r.Versus) + " × = " + Format(bar)
 	}
 	return sign + Format(bar)
 }
@@ -143,10 +190,12 @@ func thousands(v float64) string {
 	return digits
 }
 
-// WriteGrowth writes a Markdown table of one figure over all sizes: a line for each size, a column for each contender.
-func WriteGrowth(w io.Writer, s Samples, rows []Row) error {
+// WriteGrowth writes a Markdown table of figures over all sizes at which one of them was measured: a line for each size,
+// a column for each contender. The unit says what the sizes are numbers of.
+func WriteGrowth(w io.Writer, s Samples, unit string, rows []Row) error {
+	s = s.measuredBy(rows)
 	names := s.Contenders()
-	head := []string{"Services"}
+	head := []string{unit}
 	for _, r := range rows {
 		for _, n := range names {
 			head = append(head, r.Title+", "+n)
@@ -169,4 +218,14 @@ func WriteGrowth(w io.Writer, s Samples, rows []Row) error {
 		}
 	}
 	return nil
+}
+
+// measuredBy returns the samples of some rows.
+func (s Samples) measuredBy(rows []Row) (out Samples) {
+	for _, x := range s {
+		if slices.ContainsFunc(rows, func(r Row) bool { return r.Measure == x.Measure }) {
+			out = append(out, x)
+		}
+	}
+	return out
 }

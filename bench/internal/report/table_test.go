@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,7 +26,7 @@ func TestWriteTable(t *testing.T) {
 	rows := []report.Row{
 		{Title: "start, s", Measure: "start", Figure: report.Median, Bar: 1},
 		{Title: "rate", Measure: "rate", Figure: report.Median, Bar: 0.9, AtLeast: true},
-		{Title: "path", Measure: "path", Figure: report.Median, Bar: report.NoBar(), Versus: true},
+		{Title: "path", Measure: "path", Figure: report.Median, Bar: report.NoBar(), Versus: 1},
 		{Title: "free", Measure: "path", Figure: report.P(99), Bar: report.NoBar()},
 		{Title: "not measured", Measure: "nothing", Figure: report.Median, Bar: 1},
 	}
@@ -47,7 +48,7 @@ func TestWriteTable(t *testing.T) {
 
 func TestWriteTableOfOneContender(t *testing.T) {
 	alone := report.Samples{{Contender: "ours", Size: 10, Measure: "path", Value: 61}}
-	rows := []report.Row{{Title: "path", Measure: "path", Figure: report.Median, Bar: report.NoBar(), Versus: true}}
+	rows := []report.Row{{Title: "path", Measure: "path", Figure: report.Median, Bar: report.NoBar(), Versus: 1}}
 	var b bytes.Buffer
 	if err := report.WriteTable(&b, alone, 10, rows); err != nil {
 		t.Fatal(err)
@@ -58,10 +59,49 @@ func TestWriteTableOfOneContender(t *testing.T) {
 	}
 }
 
+func TestTableWithOursFirstAndSpread(t *testing.T) {
+	s := append(slices.Clone(few), report.Sample{Contender: "ours", Size: 10, Measure: "rate", Value: 0.9})
+	table := report.Table{Size: 10, OursFirst: true, Spread: true, Rows: []report.Row{
+		{Title: "rate", Measure: "rate", Figure: report.Median, Bar: report.NoBar(), Versus: 1.5, AtLeast: true},
+		{Title: "start", Measure: "start", Figure: report.Median, Bar: report.NoBar(), Versus: 0.05},
+		{Title: "path", Measure: "path", Figure: report.Median, Bar: 61},
+		{Title: "added", Measure: "added", Figure: report.Median, Bar: 1},
+	}}
+	s = append(s, report.Sample{Contender: "ours", Size: 10, Measure: "added", Value: -0.5},
+		report.Sample{Contender: "theirs", Size: 10, Measure: "added", Value: 0.25})
+	var b bytes.Buffer
+	if err := table.Write(&b, s); err != nil {
+		t.Fatal(err)
+	}
+	want := `| measure | ours | theirs | ours ÷ theirs | bar | kept |
+| --- | ---: | ---: | ---: | ---: | --- |
+| rate | 0.850 (0.800 to 0.900) | 0.500 | 1.70 | ≥ 1.50 × = 0.750 | yes |
+| start | 1.00 | 12.5 | 0.080 | ≤ 0.050 × = 0.625 | **no** |
+| path | 61.0 | 60.0 | 1.02 | ≤ 61.0 | yes |
+| added | -0.500 | 0.250 | – | ≤ 1.00 | yes |
+`
+	if d := cmp.Diff(want, b.String()); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestRelativeBarOfOneContender(t *testing.T) {
+	alone := report.Samples{{Contender: "ours", Size: 10, Measure: "rate", Value: 0.8}}
+	row := report.Row{Title: "rate", Measure: "rate", Figure: report.Median, Bar: report.NoBar(), Versus: 1.5, AtLeast: true}
+	var b bytes.Buffer
+	if err := (report.Table{Size: 10, Rows: []report.Row{row}}).Write(&b, alone); err != nil {
+		t.Fatal(err)
+	}
+	want := "| measure | ours | bar | kept |\n| --- | ---: | ---: | --- |\n| rate | 0.800 |  |  |\n"
+	if d := cmp.Diff(want, b.String()); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 func TestWriteGrowth(t *testing.T) {
 	var b bytes.Buffer
 	rows := []report.Row{{Title: "start, s", Measure: "start", Figure: report.Median}}
-	if err := report.WriteGrowth(&b, few, rows); err != nil {
+	if err := report.WriteGrowth(&b, append(slices.Clone(few), report.Sample{Contender: "ours", Size: 30, Measure: "rate"}), "Services", rows); err != nil {
 		t.Fatal(err)
 	}
 	want := `| Services | start, s, ours | start, s, theirs |
@@ -87,7 +127,7 @@ func TestFormat(t *testing.T) {
 
 func TestWriteSVG(t *testing.T) {
 	panels := []report.Panel{
-		{Title: "start <s>", Measure: "start", Figure: report.Median},
+		{Title: "start <s>", Axis: "Things", Measure: "start", Figure: report.Median},
 		{Title: "nothing", Measure: "nothing", Figure: report.Median},
 		{Title: "rate", Measure: "rate", Figure: report.Median},
 	}

@@ -19,7 +19,7 @@ build: ## build bin/varco and bin/varco-lab, both static
 demo: build ## run the lab with Services under load; ARGS=--once ends it (needs root)
 	bin/varco-lab demo --varco bin/varco $(ARGS)
 
-lint: ## gofmt, vet and staticcheck over all modules
+lint: ## gofmt, vet and staticcheck over all modules; builds for macOS and Windows
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "run gofmt -w on:" $$files; exit 1; }
 	go build -o bin/staticcheck honnef.co/go/tools/cmd/staticcheck && for os in darwin windows; do GOOS=$$os go build -o /dev/null ./cmd/varco || exit 1; done
 	go vet ./... && bin/staticcheck ./... && cd bench && go vet ./... && ../bin/staticcheck ./...

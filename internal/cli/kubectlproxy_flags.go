@@ -80,7 +80,7 @@ func (f *kubectlProxyFlags) addServing(flags *pflag.FlagSet) {
 	v := &f.values
 	flags.StringSliceVar(&v.Clusters.Contexts, "contexts", nil, "Serve these contexts of the kubeconfig too, or all, at /clusters/CONTEXT/.")
 	flags.StringVar(&v.Services, "services", origin.ModeAuto, "How Services are reached under their own host names: auto, tunnel (port-forward), proxy (the API server's), off.")
-	flags.BoolVar(&v.UI, "ui", false, "Show the start page at /. It is also there when --api-prefix is not /.")
+	flags.BoolVar(&v.UI, "ui", false, "Show the start page at /. It is also there when neither --api-prefix nor --www-prefix is /.")
 	flags.StringVar(&v.TLS.CertFile, "tls-cert-file", "", "Serve HTTPS with this certificate (PEM).")
 	flags.StringVar(&v.TLS.KeyFile, "tls-private-key-file", "", "Key of --tls-cert-file (PEM).")
 	flags.BoolVar(&v.TLS.SelfSigned, "tls-self-signed", false, "Serve HTTPS with a certificate made for this run.")
@@ -113,7 +113,7 @@ func (f *kubectlProxyFlags) addIgnored(flags *pflag.FlagSet) {
 	for name, value := range map[string]string{"profile": "none", "profile-output": "profile.pprof", "kuberc": "", "vmodule": "", "log-flush-frequency": "5s"} {
 		flags.String(name, value, "")
 	}
-	for _, name := range []string{"match-server-version", "warnings-as-errors", "profile", "profile-output", "kuberc", "vmodule", "log-flush-frequency", "cache-dir", "namespace"} {
+	for _, name := range []string{"match-server-version", "warnings-as-errors", "profile", "profile-output", "kuberc", "vmodule", "log-flush-frequency", "cache-dir", "namespace", "request-timeout"} {
 		if flag := flags.Lookup(name); flag != nil {
 			flag.Hidden = true
 		}

@@ -7,10 +7,13 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
 
+	"varco.dev/internal/httpproxy"
+	"varco.dev/internal/kernel/peer"
 	"varco.dev/internal/kubectlproxy/cluster"
 	"varco.dev/internal/kubectlproxy/guard"
 	"varco.dev/internal/kubectlproxy/origin"
@@ -22,7 +25,7 @@ const (
 	DefaultPort           = 8001
 	DefaultHeaderTimeout  = 10 * time.Second // for the header of a request
 	DefaultIdleTimeout    = 2 * time.Minute  // of a client's connection without a request
-	DefaultBodyTimeout    = time.Minute      // of a request's body without progress
+	DefaultBodyTimeout    = httpproxy.DefaultBodyTimeout
 	DefaultDrainTimeout   = 10 * time.Second // for streams, once the proxy has been asked to end
 	DefaultMaxHeaderBytes = 1 << 20
 	DefaultMaxConnections = 4096
@@ -46,7 +49,7 @@ type Config struct {
 	SameUser     bool // only processes of this process's user are served
 	Clusters     cluster.Config
 	Services     string // ServicesOff, or one of origin's modes; empty: origin.ModeAuto
-	UI           bool   // the start page at "/"; it is also there when APIPrefix is not "/"
+	UI           bool   // the start page at "/"; it is also there when nothing else is
 	TLS          TLS
 
 	MetricsAddress string // host:port of /metrics and /healthz; empty: not served
@@ -83,6 +86,9 @@ func (c *Config) check() error {
 	if c.HeaderTimeout < 0 || c.IdleTimeout < 0 || c.BodyTimeout < 0 || c.DrainTimeout < 0 {
 		return errors.New("--header-timeout, --idle-timeout, --body-timeout and --drain-timeout cannot be negative; 0 is none")
 	}
+	if c.SameUser && !peer.Tells(c.network()) {
+		return fmt.Errorf("--same-user: %s does not tell whose a %s connection is: use --require-token", runtime.GOOS, c.network())
+	}
 	if err := c.checkPlaces(); err != nil {
 		return err
 	}
@@ -105,19 +111,49 @@ func (c *Config) check() error {
 	return nil
 }
 
+// network is that of the listener.
+func (c *Config) network() string {
+	if c.UnixSocket != "" {
+		return "unix"
+	}
+	return "tcp"
+}
+
+// place is a prefix that is taken, and by whom.
+type place struct{ by, prefix string }
+
 // checkPlaces refuses prefixes of which one would hide the other.
 func (c *Config) checkPlaces() error {
-	if c.StaticDir == "" {
-		return nil
+	var taken []place
+	if c.Clusters.Contexts != nil {
+		taken = append(taken, place{"--contexts", clustersPrefix})
 	}
-	for _, taken := range []struct{ by, prefix string }{
-		{"--api-prefix", c.APIPrefix}, {"--contexts", clustersPrefix}, {"the start page", ui.AssetPrefix},
-	} {
-		if c.StaticPrefix == taken.prefix {
-			return fmt.Errorf("--www-prefix %s is also that of %s: choose another", c.StaticPrefix, taken.by)
+	if c.showsPage() {
+		taken = append(taken, place{"the start page", ui.AssetPrefix})
+	}
+	if err := checkFree("--api-prefix", c.APIPrefix, taken); err != nil || c.StaticDir == "" {
+		return err
+	}
+	taken = append(taken, place{"--api-prefix", c.APIPrefix})
+	if c.UI {
+		taken = append(taken, place{"the start page", "/"})
+	}
+	return checkFree("--www-prefix", c.StaticPrefix, taken)
+}
+
+func checkFree(flag, prefix string, taken []place) error {
+	for _, t := range taken {
+		if t.prefix == prefix {
+			return fmt.Errorf("%s %s is also that of %s: choose another", flag, prefix, t.by)
 		}
 	}
 	return nil
+}
+
+// showsPage says whether "/" is the start page: if asked to, and where nothing else is there.
+func (c *Config) showsPage() bool {
+	files := c.StaticDir != "" && c.StaticPrefix == "/"
+	return c.UI || c.APIPrefix != "/" && !files
 }
 
 // prefix begins and ends with a slash, whatever the flag says.
@@ -144,6 +180,6 @@ func (c *Config) warn() {
 	case c.Guard.Disabled && c.UnixSocket == "":
 		c.Log.Warn("requests are not filtered: any page in your browser can use your credentials through this proxy")
 	case !c.Guard.Disabled && (c.Guard.RejectPaths == "" || c.Guard.RejectMethods == ""):
-		c.Log.Warn("the filter of requests is relaxed: be careful with whom you let connect")
+		c.Log.Warn("--reject-paths or --reject-methods is empty, so nothing is refused by it: be careful with whom you let connect")
 	}
 }

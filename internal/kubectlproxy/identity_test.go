@@ -22,7 +22,8 @@ import (
 )
 
 func testToken(t *testing.T) {
-	s := newStage(t, func(s *stage) { s.config.RequireToken = true })
+	metrics := free(t)
+	s := newStage(t, func(s *stage) { s.config.RequireToken, s.config.MetricsAddress = true, metrics.address })
 	page, err := url.Parse(strings.TrimSpace(strings.TrimPrefix(s.page, "Open ")))
 	if err != nil || page.Query().Get(guard.TokenParameter) == "" {
 		t.Fatalf("second line of output %q: %v", s.page, err)
@@ -39,6 +40,9 @@ func testToken(t *testing.T) {
 		}
 	}
 	s.api.untouched(t)
+	if counted := metrics.send(t, get("/metrics")).Body; !strings.Contains(counted, `varco_kubectl_proxy_refused_total{rule="require-token"} 5`) {
+		t.Errorf("refusals are not counted: %s", counted)
+	}
 	s.tokenPasses(token)
 	t.Run("browser", func(t *testing.T) { s.tokenOfBrowser(t, token) })
 	t.Run("client-go", func(t *testing.T) { s.tokenOfClient(t, token) })

@@ -64,8 +64,11 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	restore := privateFiles()
 	defer restore()
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("--unix-socket: %w by what is no socket: choose another path", err)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--unix-socket: %w", err)
 	}
 	own, err := os.Lstat(path)
 	if unix, ok := listener.(*net.UnixListener); ok && err == nil {
@@ -249,12 +252,6 @@ type user struct {
 
 // identify looks the user up at once: later the client's port may be another user's.
 func identify(ctx context.Context, c net.Conn) context.Context {
-	if secure, ok := c.(*tls.Conn); ok {
-		c = secure.NetConn()
-	}
-	if bounded, ok := c.(*boundedConn); ok {
-		c = bounded.Conn
-	}
 	uid, err := peer.User(c)
 	return context.WithValue(ctx, userKey{}, user{uid, err})
 }

@@ -14,13 +14,19 @@ import (
 	"varco.dev/internal/observe"
 )
 
-func testMetrics(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+// free is a port that nobody listens on.
+func free(t *testing.T) server {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := server{"tcp", free.Addr().String()}
-	free.Close()
+	defer listener.Close()
+	return server{"tcp", listener.Addr().String()}
+}
+
+func testMetrics(t *testing.T) {
+	at := free(t)
 	s := newStage(t, func(s *stage) { s.config.MetricsAddress = at.address })
 	s.expect(get("/version"), "200 GET /version", "200 GET /version")
 	s.expect(get("/version", "Host: rebound.example"), theirsNo, oursNo)

@@ -51,7 +51,7 @@ func (p *Proxy) newRoutes() routes {
 	if c.Clusters.Contexts != nil {
 		rs.byLength = append(rs.byLength, route{clustersPrefix, p.serveContext})
 	}
-	if c.UI || c.APIPrefix != "/" {
+	if c.showsPage() {
 		rs.page = ui.Handler(p.info)
 		rs.byLength = append(rs.byLength, route{ui.AssetPrefix, func(w http.ResponseWriter, r *http.Request, _ string) {
 			p.serveLocal(w, r, guard.Page, r.URL.EscapedPath(), rs.page)
@@ -81,8 +81,12 @@ func (p *Proxy) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	httpproxy.KeepEscapes(r.URL)
-	next, done := p.guard.TakeToken(w, r)
-	if done {
+	next, err := p.guard.TakeToken(w, r)
+	if err != nil {
+		p.fail(w, r, err)
+		return
+	}
+	if next == nil {
 		httpproxy.LeaveBody(w, r)
 		return
 	}

@@ -73,4 +73,12 @@ func testStaticPrefix(t *testing.T) {
 	s.expect(get("/static/note.txt"), "200 GET /static/note.txt", "200 GET /static/note.txt")
 	s = newStage(t, withFiles, func(s *stage) { s.config.StaticPrefix = "site" })
 	s.expect(get("/site/note.txt"), "200 GET /site/note.txt", "200 a note") // there it is the name of a host
+	s = newStage(t, withFiles, func(s *stage) { s.config.StaticPrefix, s.config.APIPrefix = "/", "/k8s/" })
+	s.expect(get("/note.txt"), "200 a note", "200 a note")
+	s.expect(get("/k8s/version"), "200 GET /version", "200 GET /version")
+	for _, v := range []server{s.original, s.ours} {
+		if list := v.send(t, get("/")); list.Code != 200 || !strings.Contains(list.Body, `href="note.txt"`) {
+			t.Errorf("the folder at /, not the start page: %v", list)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 )
 
 var (
@@ -14,6 +15,11 @@ var (
 	// ErrGone says that no process has the other end any more: it was closed, or its process ended.
 	ErrGone = errors.New("nobody holds the other end of the connection any more")
 )
+
+// Tells says whether this system tells the users of connections of a network, "unix" or "tcp", at all.
+func Tells(network string) bool {
+	return runtime.GOOS == "linux" || runtime.GOOS == "darwin" && network == "unix"
+}
 
 // User returns the user of the other end of a connection that was accepted: who connected a unix socket, or who made the
 // socket at the other end of a TCP connection over loopback. Connections in others, such as those of TLS, are found

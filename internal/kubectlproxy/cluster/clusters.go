@@ -44,7 +44,7 @@ func (c *Clusters) Run(ctx context.Context) error {
 	}
 	return filewatch.Follow(ctx, handled, look, func(string) {
 		if err := c.reload(nil); err != nil {
-			c.config.Log.Error("the kubeconfig has changed but cannot be used; what was read before stays in use", "err", err)
+			c.config.Log.Error("the kubeconfig has changed but cannot be used; what was read before stays in use", "error", err)
 		}
 	})
 }

@@ -144,7 +144,7 @@ func (c *Cluster) reread(ctx context.Context) {
 		if err == nil {
 			return
 		}
-		c.owner.config.Log.Debug("the kubeconfig cannot be taken over", "context", c.Name, "err", err)
+		c.owner.config.Log.Debug("the kubeconfig cannot be taken over", "context", c.Name, "error", err)
 		select {
 		case <-time.After(rereadPause):
 		case <-ctx.Done():

@@ -55,10 +55,10 @@ func (c *Clusters) carry(old, next *view, asked *Cluster) (gone []*Cluster, err 
 		case err != nil && cl == asked:
 			return nil, err
 		case err != nil && key == "":
-			c.config.Log.Warn("the current context cannot be used; the one before stays in use", "err", err)
+			c.config.Log.Warn("the current context cannot be used; the one before stays in use", "error", err)
 			next.built[key], next.behind = cl, true
 		case err != nil:
-			c.config.Log.Info("a context cannot be used any more", "context", key, "err", err)
+			c.config.Log.Info("a context cannot be used any more", "context", key, "error", err)
 			gone = append(gone, cl)
 		default:
 			next.built[key] = fresh

@@ -6,8 +6,6 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
-
-	"varco.dev/internal/httpproxy"
 )
 
 // Where a request may carry the token.
@@ -24,16 +22,16 @@ const (
 var tokenText = regexp.MustCompile(`^[A-Za-z0-9._~-]*$`)
 
 // TakeToken lets in who knows the token, and takes it out of the request: out of path, query, cookies, headers and the
-// Referer, so that no application sees it. With done, the request was answered: with 401, or with a redirect that trades
-// the token of a browser's first request for a cookie. Whoever follows a link of another site is led here once more by a
-// page of this one, since browsers hold the cookie back until then. Otherwise next is what to go on with; r must not be
-// used further, as next may share its header. Without a token nothing is looked at and next is r.
+// Referer, so that no application sees it. The error is a *Refusal of code 401. next is what to go on with; r must not be
+// used further, as next may share its header. If next is nil, the request was answered: with a redirect that trades the
+// token of a browser's first request for a cookie, or, where a link of another site led here, with a page that asks once
+// more, since browsers hold the cookie back until then. Without a token nothing is looked at and next is r.
 //
 // The cookie is for this host alone and never sent from other sites, but a browser sends it to servers on other ports of
 // the host as well: whoever opens pages of another user's server under the same name shows it the token.
-func (g *Guard) TakeToken(w http.ResponseWriter, r *http.Request) (next *http.Request, done bool) {
+func (g *Guard) TakeToken(w http.ResponseWriter, r *http.Request) (next *http.Request, err error) {
 	if g.token == "" {
-		return r, false
+		return r, nil
 	}
 	next, inPath := g.withoutPrefix(r)
 	next, inQuery := g.withoutParameter(next)
@@ -41,17 +39,16 @@ func (g *Guard) TakeToken(w http.ResponseWriter, r *http.Request) (next *http.Re
 	switch {
 	case !known && followsLink(r):
 		leadOn(w, next)
-		return nil, true
+		return nil, nil
 	case !known:
-		httpproxy.Fail(w, r, noToken().Status())
-		return nil, true
+		return nil, noToken()
 	}
 	g.cleanHeaders(next)
 	if inQuery && !inPath && (r.Method == http.MethodGet || r.Method == http.MethodHead) && !mayUpgrade(r) {
 		g.tradeForCookie(w, next)
-		return nil, true
+		return nil, nil
 	}
-	return next, false
+	return next, nil
 }
 
 func noToken() *Refusal {

@@ -1,7 +1,7 @@
 package guard_test
 
 import (
-	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -29,8 +29,15 @@ type taken struct {
 func take(t *testing.T, g *guard.Guard, r *http.Request) taken {
 	t.Helper()
 	w := httptest.NewRecorder()
-	next, done := g.TakeToken(w, r)
-	if done {
+	next, err := g.TakeToken(w, r)
+	var refusal *guard.Refusal
+	if errors.As(err, &refusal) {
+		return taken{status: refusal.Code, header: w.Header()}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next == nil {
 		return taken{status: w.Code, url: w.Header().Get("Location"), header: w.Header()}
 	}
 	if next.RequestURI != next.URL.RequestURI() && next != r {
@@ -155,16 +162,16 @@ func TestLinksOfOtherSites(t *testing.T) {
 func TestNoToken(t *testing.T) {
 	r := request("/token/x/api?varco-token=x", "Cookie: varco-token-8001=x", "X-Varco-Token: x")
 	w := httptest.NewRecorder()
-	if next, done := mustNew(t, defaults()).TakeToken(w, r); done || next != r || len(r.Header) != 2 {
-		t.Errorf("without a token: done %v, header %v", done, r.Header)
+	if next, err := mustNew(t, defaults()).TakeToken(w, r); err != nil || next != r || len(r.Header) != 2 {
+		t.Errorf("without a token: error %v, header %v", err, r.Header)
 	}
 
-	w = httptest.NewRecorder()
-	tokenGuard(t).TakeToken(w, request("/api"))
-	var status metav1.Status
-	if err := json.Unmarshal(w.Body.Bytes(), &status); err != nil {
-		t.Fatal(err)
+	_, err := tokenGuard(t).TakeToken(httptest.NewRecorder(), request("/api"))
+	var refusal *guard.Refusal
+	if !errors.As(err, &refusal) || refusal.Rule != "require-token" {
+		t.Fatalf("missing token: %v", err)
 	}
+	status := refusal.Status().Status()
 	if status.Code != 401 || status.Reason != metav1.StatusReasonUnauthorized || !strings.Contains(status.Message, "X-Varco-Token") {
 		t.Errorf("missing token: %+v", status)
 	}

@@ -64,7 +64,7 @@ func (v *visit) localURL(text string) string {
 		to.Port = "80"
 	}
 	u.Scheme, u.Host = v.scheme(), to.Host()+v.listenPort()
-	if same := v.at; to.Name == same.Name && to.Namespace == same.Namespace && to.Port == v.route.servicePort {
+	if same := v.at; !same.Pod && to.Name == same.Name && to.Namespace == same.Namespace && to.Port == v.route.servicePort {
 		u.Host = v.r.Host
 	}
 	return u.String()

@@ -298,6 +298,10 @@ func TestLocation(t *testing.T) {
 			t.Errorf("Location %q became %q, want %q", to, got, want)
 		}
 	}
+	resp, _ := s.get("8080.web-0.shop.pod.localhost", "/?to="+queryEscape("http://web-0.shop.svc:8080/a"))
+	if got, want := resp.Header.Get("Location"), "http://8080.web-0.shop.svc.localhost"+s.port()+"/a"; got != want {
+		t.Errorf("a pod that names a Service of the same name leads to %q, want %q", got, want)
+	}
 }
 
 func TestParallel(t *testing.T) {

@@ -29,7 +29,7 @@ const (
 // Errors about tunnels that are not opened.
 var (
 	errEnding         = errors.New("varco is about to end")
-	errTooManyTunnels = errors.New("too many tunnels are in use")
+	errTooManyTunnels = errors.New("too many tunnels to pods are in use; end some of the requests that use them")
 )
 
 // tunnelKey says where a tunnel goes. A kubeconfig that was read again is another cluster: what it grants may differ.

@@ -7,7 +7,7 @@ const COLUMNS = 8;
 
 export class Table {
   #table; #link; #readiness;
-  #groups = new Map(); // namespace -> { body, title, count }
+  #groups = new Map(); // namespace -> { body, head, number }
   #made = new Map(); // key of a Service -> what makeRows returned
 
   // link(service, port) is linkOf, and readiness(service, port) the counts, null or undefined; see showReadiness.

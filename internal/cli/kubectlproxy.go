@@ -82,6 +82,9 @@ func (f *kubectlProxyFlags) run(ctx context.Context, out, errOut io.Writer) erro
 		return err
 	}
 	config.Log, config.Out, config.Version = log.With("component", "kubectl-proxy"), out, version()
+	if f.namesNoServer(config.Clusters.Load("")) {
+		config.Log.Warn("the kubeconfig names no API server, so localhost:8080 is taken: name a kubeconfig with --kubeconfig, or a server with --server")
+	}
 	proxy, err := kubectlproxy.New(config)
 	if err != nil {
 		return err

@@ -29,6 +29,16 @@ func (f *kubectlProxyFlags) files() []string {
 	return clientcmd.NewDefaultClientConfigLoadingRules().GetLoadingPrecedence()
 }
 
+// namesNoServer says whether neither the command line, nor the kubeconfig, nor the environment names an API server. client-go
+// takes localhost:8080 then, as kubectl does.
+func (f *kubectlProxyFlags) namesNoServer(kubeconfig clientcmd.ClientConfig) bool {
+	if *f.kube.APIServer != "" || os.Getenv("KUBERNETES_MASTER") != "" || os.Getenv("KUBERNETES_SERVICE_HOST") != "" {
+		return false
+	}
+	raw, err := kubeconfig.RawConfig()
+	return err == nil && len(raw.Clusters) == 0
+}
+
 // regular says whether the files can be read again and again. A pipe cannot: --kubeconfig <(kind get kubeconfig) has its
 // content once, and a second look at a named pipe would wait for someone who writes.
 func regular(files []string) bool {

@@ -69,9 +69,6 @@ func (p *Proxy) Run(ctx context.Context) error {
 	if err := p.clusters.Check(); err != nil {
 		return err
 	}
-	if current, err := p.clusters.Get(""); err == nil && current.Name == "" && current.Server.Host == noKubeconfig {
-		p.config.Log.Warn("no kubeconfig was found, so the API server is looked for at "+noKubeconfig+": name one with --kubeconfig", "looked at", p.config.Clusters.Files())
-	}
 	listener, err := p.listen(ctx)
 	if err != nil {
 		return err
@@ -101,9 +98,6 @@ func (p *Proxy) Run(ctx context.Context) error {
 	})
 	return group.Wait()
 }
-
-// noKubeconfig is where client-go looks for an API server without a kubeconfig, outside of pods.
-const noKubeconfig = "localhost:8080"
 
 // announce says where the proxy serves, in a line that programs wait for; what comes after it is for people.
 func (p *Proxy) announce(at net.Addr) error {

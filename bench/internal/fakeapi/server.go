@@ -68,7 +68,7 @@ func (s *Server) Run(ctx context.Context) error {
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: 100, MaxReadFrameSize: window, MaxReceiveBufferPerStream: window,
 			MaxReceiveBufferPerConnection: 4<<20 - 1},
 	}
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() }) // it ends anyway, and Serve tells how
 	defer stop()
 	if err := srv.ServeTLS(l, "", ""); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("serve: %w", err)

@@ -15,6 +15,7 @@ import (
 	"varco.dev/bench/internal/contender"
 	"varco.dev/bench/internal/fakeapi"
 	"varco.dev/bench/internal/publish"
+	"varco.dev/bench/internal/quick"
 	"varco.dev/bench/internal/report"
 )
 
@@ -56,7 +57,9 @@ nothing else. What it starts ends with it, and it leaves nothing behind but its 
 				return theReport().Again(cmd.OutOrStdout(), o.out, o.from)
 			}
 			if o.quick {
-				o.plan = quickOver(cmd, o.plan)
+				if err := quick.Over(cmd.Flags(), &o.plan, quickPlan()); err != nil {
+					return err
+				}
 			}
 			return o.run(cmd)
 		},
@@ -86,27 +89,6 @@ func (o *options) flags(cmd *cobra.Command) {
 	f.StringVar(&o.out, "out", "", "folder for the report: kubectl-proxy.md, .svg and .csv (default: it is only printed)")
 	f.StringVar(&o.from, "from", "", "measure nothing, and write the report of a .csv anew")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log every value")
-}
-
-// quickOver returns the quick plan with what the user has set.
-func quickOver(cmd *cobra.Command, set Plan) Plan {
-	p := quickPlan()
-	for flag, take := range map[string]func(){
-		"rounds":      func() { p.Rounds = set.Rounds },
-		"connections": func() { p.Connections = set.Connections },
-		"get-time":    func() { p.GetTime = set.GetTime },
-		"warm":        func() { p.Warm = set.Warm },
-		"watches":     func() { p.Watches = set.Watches },
-		"watch-time":  func() { p.WatchTime = set.WatchTime },
-		"body-mib":    func() { p.BodyMiB = set.BodyMiB },
-		"starts":      func() { p.Starts = set.Starts },
-	} {
-		if cmd.Flags().Changed(flag) {
-			take()
-		}
-	}
-	p.Groups = set.Groups
-	return p
 }
 
 // check finds out what is missing before anything is started.

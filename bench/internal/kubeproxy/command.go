@@ -15,6 +15,7 @@ import (
 	"varco.dev/bench/internal/contender"
 	"varco.dev/bench/internal/lab"
 	"varco.dev/bench/internal/objects"
+	"varco.dev/bench/internal/quick"
 	"varco.dev/bench/internal/world"
 )
 
@@ -61,7 +62,9 @@ nothing else. What it starts ends with it, and it leaves nothing behind but its 
 				return theReport().Again(cmd.OutOrStdout(), o.out, o.from)
 			}
 			if o.quick {
-				o.plan = quickOver(cmd, o.plan)
+				if err := quick.Over(cmd.Flags(), &o.plan, quickPlan()); err != nil {
+					return err
+				}
 			}
 			return o.run(cmd)
 		},
@@ -94,28 +97,6 @@ func (o *options) flags(cmd *cobra.Command) {
 	f.StringVar(&o.out, "out", "", "folder for the report: kube-proxy.md, .svg and .csv (default: it is only printed)")
 	f.StringVar(&o.from, "from", "", "measure nothing, and write the report of a .csv anew")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "log every value")
-}
-
-// quickOver returns the quick plan with what the user has set.
-func quickOver(cmd *cobra.Command, set Plan) Plan {
-	p := quickPlan()
-	changed := cmd.Flags().Changed
-	for flag, take := range map[string]func(){
-		"sizes":          func() { p.Sizes = set.Sizes },
-		"rounds":         func() { p.Rounds = set.Rounds },
-		"few-rounds":     func() { p.FewRounds = set.FewRounds },
-		"changes":        func() { p.Changes = set.Changes },
-		"loaded-changes": func() { p.Loaded = set.Loaded },
-		"churn":          func() { p.PerSecond = set.PerSecond },
-		"gap":            func() { p.Gap = set.Gap },
-		"connects":       func() { p.Connects = set.Connects },
-	} {
-		if changed(flag) {
-			take()
-		}
-	}
-	p.Groups = set.Groups
-	return p
 }
 
 // check finds out what is missing before anything is started.

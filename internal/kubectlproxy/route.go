@@ -2,6 +2,7 @@ package kubectlproxy
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -105,7 +106,10 @@ func (p *Proxy) checkUser(r *http.Request) error {
 	if !p.config.SameUser {
 		return nil
 	}
-	user, _ := r.Context().Value(userKey{}).(user)
+	user, ok := r.Context().Value(userKey{}).(user)
+	if !ok {
+		user.err = errors.ErrUnsupported // the zero value would be root
+	}
 	if user.err == nil && int(user.uid) == os.Geteuid() {
 		return nil
 	}

@@ -42,7 +42,7 @@ type exchange struct {
 // begin lets a request in.
 func (p *Proxy) begin(w http.ResponseWriter, r *http.Request, t Target) (*exchange, error) {
 	x := &exchange{p: p, w: w, r: r, t: t, long: isLongRunning(r)}
-	x.upgrading = r.ProtoAtLeast(1, 1) && upgradeOf(r.Header) != "" // RFC 9110, 7.8: HTTP/1.0 has none
+	x.upgrading = WantsUpgrade(r)
 	if r.Method == http.MethodConnect {
 		return nil, Status(http.StatusNotImplemented, metav1.StatusReasonMethodNotAllowed, "tunnels to other hosts (CONNECT) are not offered here")
 	}
@@ -184,6 +184,9 @@ func (x *exchange) explain(err error) error {
 	if cause := context.Cause(x.out.Context()); cause == errDraining {
 		return cause
 	}
+	if x.t.Unanswered != nil {
+		return x.t.Unanswered(err)
+	}
 	name := x.t.Name
 	if name == "" {
 		name = x.t.Host
@@ -201,7 +204,7 @@ func (x *exchange) fail(err error) {
 	}
 	x.body.finish()
 	x.closeIfLeft()
-	answerStatus(x.w, x.r, statusOf(err))
+	x.p.writeStatus(x.w, x.r, statusOf(err))
 }
 
 // forward passes a request on that wants no upgrade.

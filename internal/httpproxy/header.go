@@ -84,3 +84,6 @@ func upgradeOf(h http.Header) string {
 	}
 	return protocols
 }
+
+// WantsUpgrade tells whether a request is served as one for another protocol. RFC 9110, 7.8: HTTP/1.0 has none.
+func WantsUpgrade(r *http.Request) bool { return r.ProtoAtLeast(1, 1) && upgradeOf(r.Header) != "" }

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Defaults of Config.
@@ -23,6 +25,9 @@ type Config struct {
 	// long-running requests and gRPC, whose clients may be silent for hours, have no such limit. Default:
 	// DefaultBodyTimeout; below 0: no limit.
 	BodyTimeout time.Duration
+	// WriteStatus answers with an error, in the place of what Fail does; it has to answer HEAD without a body itself, and
+	// finds Retry-After in the Status' details. Optional.
+	WriteStatus func(w http.ResponseWriter, r *http.Request, s metav1.Status)
 }
 
 // Proxy passes requests on. It is safe for concurrent use.
@@ -30,6 +35,7 @@ type Proxy struct {
 	log         *slog.Logger
 	maxUpgrades int
 	bodyTimeout time.Duration
+	writeStatus func(http.ResponseWriter, *http.Request, metav1.Status)
 	buffers     buffers
 
 	mu       sync.Mutex // guards the fields below
@@ -47,8 +53,11 @@ func New(c Config) *Proxy {
 	if c.BodyTimeout == 0 {
 		c.BodyTimeout = DefaultBodyTimeout
 	}
+	if c.WriteStatus == nil {
+		c.WriteStatus = answerStatus
+	}
 	return &Proxy{
-		log: c.Log, maxUpgrades: c.MaxUpgrades, bodyTimeout: max(c.BodyTimeout, 0),
+		log: c.Log, maxUpgrades: c.MaxUpgrades, bodyTimeout: max(c.BodyTimeout, 0), writeStatus: c.WriteStatus,
 		buffers: newBuffers(), open: map[*exchange]struct{}{},
 	}
 }
@@ -75,6 +84,9 @@ type Target struct {
 	// EditResponse may change an answer before it is passed on, upgrades included; its error becomes the answer instead. The
 	// header map is its own; what it says of Content-Length must agree with ContentLength. Optional.
 	EditResponse func(*http.Response) error
+	// Unanswered returns what the client is told when the target could not be reached or did not answer, in the place of the
+	// words and codes that Fail has for it. It gets the RoundTripper's error. Optional.
+	Unanswered func(error) error
 	// Decompress asks for gzip where the client has said nothing about encodings, and unpacks the answer, as kubectl proxy
 	// does: answers of the API server shrink to a tenth on the way. The RoundTripper must not do the same.
 	Decompress bool
@@ -86,7 +98,7 @@ type Target struct {
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, t Target) {
 	x, err := p.begin(w, r, t)
 	if err != nil {
-		Fail(w, r, err)
+		fail(w, r, err, p.writeStatus)
 		return
 	}
 	defer x.end()

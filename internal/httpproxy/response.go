@@ -82,6 +82,9 @@ func (x *exchange) answerHeader(resp *http.Response) {
 	for k := range resp.Trailer {
 		h["Trailer"] = append(h["Trailer"], k)
 	}
+	if len(resp.Trailer) > 0 && x.r.ProtoMajor == 1 {
+		delete(h, "Content-Length") // what has come over HTTP/2 may have both; here a length leaves no room for trailers
+	}
 	x.closeIfLeft()
 	if up := resp.Header["Upgrade"]; resp.StatusCode == http.StatusUpgradeRequired && len(up) > 0 && x.r.ProtoMajor == 1 {
 		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, up // RFC 9110, 15.5.22: the answer says to what

@@ -43,12 +43,14 @@ func Status(code int, reason metav1.StatusReason, message string) *apierrors.Sta
 // it is; bodies that are too large are 413, those that do not arrive 408, timeouts 504, a proxy that takes no more 503 with
 // Retry-After, and all else 502. A client that is gone gets nothing: Fail panics with http.ErrAbortHandler, since net/http
 // would answer 200 otherwise. Nothing of the answer may have been written before.
-func Fail(w http.ResponseWriter, r *http.Request, err error) {
+func Fail(w http.ResponseWriter, r *http.Request, err error) { fail(w, r, err, answerStatus) }
+
+func fail(w http.ResponseWriter, r *http.Request, err error, write func(http.ResponseWriter, *http.Request, metav1.Status)) {
 	if r.Context().Err() != nil {
 		panic(http.ErrAbortHandler)
 	}
 	LeaveBody(w, r)
-	answerStatus(w, r, statusOf(err))
+	write(w, r, statusOf(err))
 }
 
 func answerStatus(w http.ResponseWriter, r *http.Request, s metav1.Status) {

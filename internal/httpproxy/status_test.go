@@ -173,3 +173,30 @@ func TestTargetFailsWhileTheClientIsSilent(t *testing.T) {
 		t.Errorf("got %s, and close is %v", resp.Status, resp.Close)
 	}
 }
+
+// TestOwnWords wants a proxy that has its own words and its own form for errors to use them, and only them.
+func TestOwnWords(t *testing.T) {
+	words := func(w http.ResponseWriter, _ *http.Request, s metav1.Status) {
+		w.WriteHeader(int(s.Code))
+		fmt.Fprintf(w, "%s!", s.Message)
+	}
+	proxy := httpproxy.New(httpproxy.Config{Log: slog.New(slog.DiscardHandler), WriteStatus: words})
+	cause := errors.New("gone fishing")
+	target := httpproxy.Target{Scheme: "http", Host: "target", RoundTripper: failing{cause}, MaxBody: 3}
+	for name, c := range map[string]struct {
+		body       string
+		unanswered func(error) error
+		want       string
+	}{
+		"not reached":  {"", nil, "502 cannot reach target: gone fishing!"},
+		"own words":    {"", func(err error) error { return httpproxy.Status(599, "", "target: "+err.Error()) }, "599 target: gone fishing!"},
+		"before a try": {"four", func(error) error { t.Error("a body that is too large is no fault of the target"); return nil }, "413 the body of the request is too large: at most 3 bytes are allowed!"},
+	} {
+		w := httptest.NewRecorder()
+		target.Unanswered = c.unanswered
+		proxy.Serve(w, httptest.NewRequest("POST", "/", strings.NewReader(c.body)), target)
+		if got := fmt.Sprintf("%d %s", w.Code, w.Body); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"varco.dev/internal/apiwatch/checked"
 	"varco.dev/internal/service"
 )
 
@@ -34,7 +35,7 @@ func (c *converter) balance(word string) service.Balance {
 	case service.HashSourceIP.String():
 		return service.HashSourceIP
 	}
-	c.problem("annotation %s: %q is not random, maglev or hash-source-ip", AnnotationBalance, word)
+	c.Problem("annotation %s: %q is not random, maglev or hash-source-ip", AnnotationBalance, word)
 	return service.Random
 }
 
@@ -44,12 +45,12 @@ func (c *converter) weights(list string) (out []service.Weight) {
 			continue
 		}
 		if len(out) == maxWeights {
-			c.problem("annotation %s: only the first %d weights count", AnnotationWeights, maxWeights)
+			c.Problem("annotation %s: only the first %d weights count", AnnotationWeights, maxWeights)
 			break
 		}
 		w, err := parseWeight(entry)
 		if err != nil {
-			c.problem("annotation %s: %w", AnnotationWeights, err)
+			c.Problem("annotation %s: %w", AnnotationWeights, err)
 			continue
 		}
 		out = append(out, w)
@@ -66,14 +67,14 @@ func parseWeight(entry string) (service.Weight, error) {
 	}
 	w := service.Weight{Weight: uint16(n)}
 	if node, ok := strings.CutPrefix(of, "node/"); ok && node != "" {
-		w.Node = shared(node)
+		w.Node = checked.Shared(node)
 		return w, nil
 	}
 	if zone, ok := strings.CutPrefix(of, "zone/"); ok && zone != "" {
-		w.Zone = shared(zone)
+		w.Zone = checked.Shared(zone)
 		return w, nil
 	}
-	if w.Addr, err = parseAddr(of); err != nil {
+	if w.Addr, err = checked.ParseAddr(of); err != nil {
 		return service.Weight{}, fmt.Errorf("%q is not the weight of an address, node/NAME or zone/NAME", entry)
 	}
 	return w, nil

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"varco.dev/internal/apiwatch/checked"
 	"varco.dev/internal/service"
 )
 
@@ -27,13 +28,13 @@ func NodeOf(n *corev1.Node) (out Node, problems []error) {
 		Exists:   true,
 		Addrs:    nodeAddrs(n),
 		Zone:     n.Labels[corev1.LabelTopologyZone],
-		PodCIDRs: c.prefixes("spec.podCIDRs", podCIDRs(n)),
+		PodCIDRs: c.Prefixes("spec.podCIDRs", podCIDRs(n)),
 		Deleting: !n.DeletionTimestamp.IsZero(),
 	}
 	for _, t := range n.Spec.Taints {
 		out.Taints = append(out.Taints, t.Key)
 	}
-	return out, c.problems
+	return out, c.Problems
 }
 
 // withAddr puts an address in the place of the one of its family. One that is not valid changes nothing.
@@ -77,7 +78,7 @@ func nodeAddrs(n *corev1.Node) []netip.Addr {
 func nodeAddr(n *corev1.Node, family service.Family) (netip.Addr, bool) {
 	for _, kind := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeExternalIP} {
 		for _, a := range n.Status.Addresses {
-			ip, err := parseAddr(a.Address)
+			ip, err := checked.ParseAddr(a.Address)
 			if a.Type == kind && err == nil && service.FamilyOf(ip) == family {
 				return ip, true
 			}
@@ -89,5 +90,5 @@ func nodeAddr(n *corev1.Node, family service.Family) (netip.Addr, bool) {
 // CIDRs converts a ServiceCIDR. Parts that are not valid are left out and named in problems.
 func CIDRs(s *networkingv1.ServiceCIDR) (out []netip.Prefix, problems []error) {
 	c := converter{}
-	return c.prefixes("spec.cidrs", s.Spec.CIDRs), c.problems
+	return c.Prefixes("spec.cidrs", s.Spec.CIDRs), c.Problems
 }

@@ -3,10 +3,10 @@ package apiwatch
 import (
 	"net/netip"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"varco.dev/internal/apiwatch/checked"
 	"varco.dev/internal/service"
 )
 
@@ -18,14 +18,14 @@ func Service(s *corev1.Service) (out *service.Service, ok bool, problems []error
 	}
 	c := converter{}
 	out = &service.Service{
-		Name:            service.Name{Namespace: shared(s.Namespace), Name: s.Name},
+		Name:            service.Name{Namespace: checked.Shared(s.Namespace), Name: s.Name},
 		Created:         s.CreationTimestamp.Time,
 		ClusterIPs:      c.clusterIPs(s),
-		ExternalIPs:     c.addrs("spec.externalIPs", s.Spec.ExternalIPs),
-		LoadBalancerIPs: c.addrs("status.loadBalancer.ingress", ingressIPs(s)),
-		Internal:        c.policy("spec.internalTrafficPolicy", string(deref(s.Spec.InternalTrafficPolicy, ""))),
-		Affinity:        c.affinity(s),
-		Sources:         c.prefixes("spec.loadBalancerSourceRanges", s.Spec.LoadBalancerSourceRanges),
+		ExternalIPs:     c.Addrs("spec.externalIPs", s.Spec.ExternalIPs),
+		LoadBalancerIPs: c.Addrs("status.loadBalancer.ingress", ingressIPs(s)),
+		Internal:        c.policy("spec.internalTrafficPolicy", string(checked.Deref(s.Spec.InternalTrafficPolicy, ""))),
+		Affinity:        c.Affinity(s),
+		Sources:         c.Prefixes("spec.loadBalancerSourceRanges", s.Spec.LoadBalancerSourceRanges),
 		Balance:         c.balance(s.Annotations[AnnotationBalance]),
 		Weights:         c.weights(s.Annotations[AnnotationWeights]),
 	}
@@ -33,28 +33,28 @@ func Service(s *corev1.Service) (out *service.Service, ok bool, problems []error
 		out.External = c.policy("spec.externalTrafficPolicy", string(s.Spec.ExternalTrafficPolicy))
 	}
 	if s.Spec.Type == corev1.ServiceTypeLoadBalancer && out.External == service.PolicyLocal {
-		out.HealthCheckPort, _ = c.port("spec.healthCheckNodePort", s.Spec.HealthCheckNodePort)
+		out.HealthCheckPort, _ = c.Port("spec.healthCheckNodePort", s.Spec.HealthCheckNodePort)
 	}
 	out.Ports = c.servicePorts(s.Spec.Ports)
-	return out, true, c.problems
+	return out, true, c.Problems
 }
 
 // clusterIPs returns at most one address per family. spec.ipFamilies tells which one is of which family; only where it is
 // missing, in objects of old API servers, spec.clusterIP counts alone.
 func (c *converter) clusterIPs(s *corev1.Service) []netip.Addr {
 	if len(s.Spec.IPFamilies) == 0 {
-		return c.addrs("spec.clusterIP", []string{s.Spec.ClusterIP})
+		return c.Addrs("spec.clusterIP", []string{s.Spec.ClusterIP})
 	}
 	n := min(len(s.Spec.IPFamilies), len(s.Spec.ClusterIPs))
 	out := make([]netip.Addr, 0, n)
 	for i, ip := range s.Spec.ClusterIPs[:n] {
 		family := s.Spec.IPFamilies[i]
-		a, err := parseAddr(ip)
+		a, err := checked.ParseAddr(ip)
 		switch {
 		case err != nil:
-			c.problem("spec.clusterIPs: %w", err)
+			c.Problem("spec.clusterIPs: %w", err)
 		case a.Is4() != (family == corev1.IPv4Protocol):
-			c.problem("spec.clusterIPs: %s is not of the family %s that spec.ipFamilies says", a, family)
+			c.Problem("spec.clusterIPs: %s is not of the family %s that spec.ipFamilies says", a, family)
 		case !slices.Contains(s.Spec.IPFamilies[:i], family): // the first of a family counts
 			out = append(out, a)
 		}
@@ -92,29 +92,8 @@ func (c *converter) policy(field, word string) service.Policy {
 	case service.PolicyLocal.String():
 		return service.PolicyLocal
 	}
-	c.problem("%s: %q is not Cluster or Local", field, word)
+	c.Problem("%s: %q is not Cluster or Local", field, word)
 	return service.PolicyCluster
-}
-
-// affinity returns for how long a client keeps its backend, 0 where it does not. Kubernetes bounds the time to a day.
-func (c *converter) affinity(s *corev1.Service) time.Duration {
-	switch s.Spec.SessionAffinity {
-	case "", corev1.ServiceAffinityNone:
-		return 0
-	case corev1.ServiceAffinityClientIP:
-	default:
-		c.problem("spec.sessionAffinity: %q is not None or ClientIP", s.Spec.SessionAffinity)
-		return 0
-	}
-	seconds := int32(corev1.DefaultClientIPServiceAffinitySeconds)
-	if conf := s.Spec.SessionAffinityConfig; conf != nil && conf.ClientIP != nil {
-		seconds = deref(conf.ClientIP.TimeoutSeconds, seconds)
-	}
-	if day := int32(24 * time.Hour / time.Second); seconds < 1 || seconds > day {
-		c.problem("spec.sessionAffinityConfig.clientIP.timeoutSeconds: %d is not between 1 and %d", seconds, day)
-		seconds = corev1.DefaultClientIPServiceAffinitySeconds
-	}
-	return time.Duration(seconds) * time.Second
 }
 
 func (c *converter) servicePorts(ports []corev1.ServicePort) []service.ServicePort {
@@ -128,14 +107,14 @@ func (c *converter) servicePorts(ports []corev1.ServicePort) []service.ServicePo
 }
 
 func (c *converter) servicePort(p corev1.ServicePort) (service.ServicePort, bool) {
-	protocol, ok := c.protocol("spec.ports.protocol", p.Protocol)
-	port, valid := c.port("spec.ports.port", p.Port)
+	protocol, ok := c.Protocol("spec.ports.protocol", p.Protocol)
+	port, valid := c.Port("spec.ports.port", p.Port)
 	if !ok || !valid {
 		return service.ServicePort{}, false
 	}
-	out := service.ServicePort{Name: shared(p.Name), Protocol: protocol, Port: port}
+	out := service.ServicePort{Name: checked.Shared(p.Name), Protocol: protocol, Port: port}
 	if p.NodePort != 0 { // one that is not valid is noted, and the port goes without
-		out.NodePort, _ = c.port("spec.ports.nodePort", p.NodePort)
+		out.NodePort, _ = c.Port("spec.ports.nodePort", p.NodePort)
 	}
 	return out, true
 }

@@ -1,13 +1,13 @@
 package apiwatch
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 
+	"varco.dev/internal/apiwatch/checked"
 	"varco.dev/internal/service"
 )
 
@@ -19,7 +19,7 @@ func Slice(s *discoveryv1.EndpointSlice) (out *service.Slice, ok bool, problems 
 		return nil, false, nil
 	}
 	c := converter{}
-	namespace := shared(s.Namespace)
+	namespace := checked.Shared(s.Namespace)
 	out = &service.Slice{
 		Name:      service.Name{Namespace: namespace, Name: s.Name},
 		Service:   service.Name{Namespace: namespace, Name: owner},
@@ -27,7 +27,7 @@ func Slice(s *discoveryv1.EndpointSlice) (out *service.Slice, ok bool, problems 
 		Endpoints: c.endpoints(s.Endpoints, s.AddressType),
 		Triggered: c.triggered(s.Annotations[corev1.EndpointsLastChangeTriggerTime]),
 	}
-	return out, true, c.problems
+	return out, true, c.Problems
 }
 
 func (c *converter) slicePorts(ports []discoveryv1.EndpointPort) []service.SlicePort {
@@ -36,9 +36,9 @@ func (c *converter) slicePorts(ports []discoveryv1.EndpointPort) []service.Slice
 		if p.Port == nil || *p.Port == 0 || p.Name == nil {
 			continue // any port: not a proxy's business
 		}
-		protocol, ok := c.protocol("ports.protocol", deref(p.Protocol, corev1.ProtocolTCP))
-		if port, valid := c.port("ports.port", *p.Port); ok && valid {
-			out = append(out, service.SlicePort{Name: shared(*p.Name), Protocol: protocol, Port: port})
+		protocol, ok := c.Protocol("ports.protocol", checked.Deref(p.Protocol, corev1.ProtocolTCP))
+		if port, valid := c.Port("ports.port", *p.Port); ok && valid {
+			out = append(out, service.SlicePort{Name: checked.Shared(*p.Name), Protocol: protocol, Port: port})
 		}
 	}
 	return out
@@ -47,9 +47,9 @@ func (c *converter) slicePorts(ports []discoveryv1.EndpointPort) []service.Slice
 func (c *converter) endpoints(all []discoveryv1.Endpoint, kind discoveryv1.AddressType) []service.Endpoint {
 	out := make([]service.Endpoint, 0, len(all))
 	for _, e := range all {
-		if endpoint, ok := c.endpoint(e, kind); ok {
+		if endpoint, ok := c.Endpoint(e, kind); ok {
 			if len(out) > 0 {
-				shareHints(&endpoint, out[len(out)-1])
+				checked.ShareHints(&endpoint, out[len(out)-1])
 			}
 			out = append(out, endpoint)
 		}
@@ -59,48 +59,6 @@ func (c *converter) endpoints(all []discoveryv1.Endpoint, kind discoveryv1.Addre
 	return out
 }
 
-// endpoint converts an endpoint; only its first address counts, all are of the slice's type.
-func (c *converter) endpoint(e discoveryv1.Endpoint, kind discoveryv1.AddressType) (service.Endpoint, bool) {
-	if len(e.Addresses) == 0 {
-		return service.Endpoint{}, false
-	}
-	a, err := parseAddr(e.Addresses[0])
-	if err == nil && a.Is4() != (kind == discoveryv1.AddressTypeIPv4) {
-		err = fmt.Errorf("%s is not of the slice's address type %s", a, kind)
-	}
-	if err != nil {
-		c.problem("endpoints.addresses: %w", err)
-		return service.Endpoint{}, false
-	}
-	out := service.Endpoint{
-		Addr:        a,
-		Node:        shared(deref(e.NodeName, "")),
-		Zone:        shared(deref(e.Zone, "")),
-		Ready:       deref(e.Conditions.Ready, true),
-		Serving:     deref(e.Conditions.Serving, true),
-		Terminating: deref(e.Conditions.Terminating, false),
-	}
-	if e.Hints != nil {
-		for _, n := range e.Hints.ForNodes {
-			out.ForNodes = append(out.ForNodes, shared(n.Name))
-		}
-		for _, z := range e.Hints.ForZones {
-			out.ForZones = append(out.ForZones, shared(z.Name))
-		}
-	}
-	return out, true
-}
-
-// shareHints lets an endpoint use the memory of another one's hints where they are the same, as they often are.
-func shareHints(e *service.Endpoint, with service.Endpoint) {
-	if slices.Equal(e.ForNodes, with.ForNodes) {
-		e.ForNodes = with.ForNodes
-	}
-	if slices.Equal(e.ForZones, with.ForZones) {
-		e.ForZones = with.ForZones
-	}
-}
-
 // triggered reads the time at which what the endpoints depend on had changed. Older writers left it out.
 func (c *converter) triggered(text string) time.Time {
 	if text == "" {
@@ -108,7 +66,7 @@ func (c *converter) triggered(text string) time.Time {
 	}
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
-		c.problem("annotation %s: %w", corev1.EndpointsLastChangeTriggerTime, err)
+		c.Problem("annotation %s: %w", corev1.EndpointsLastChangeTriggerTime, err)
 		return time.Time{}
 	}
 	return at

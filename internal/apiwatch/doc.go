@@ -2,5 +2,5 @@
 // place that knows Kubernetes' objects; what comes out of it has valid addresses and ports only.
 //
 // Reflectors of client-go list and watch. Their store keeps nothing: objects are converted as they stream in, and the
-// table is their only copy.
+// table is their only copy. What that takes, in packages feed and checked, package directory uses too.
 package apiwatch

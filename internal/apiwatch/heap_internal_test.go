@@ -71,7 +71,7 @@ func TestHeap(t *testing.T) {
 		services, slices := objects(10000)
 		var from, to runtime.MemStats
 		runtime.ReadMemStats(&from)
-		if err := errors.Join(w.serviceSink().Replace(services, ""), w.sliceSink().Replace(slices, "")); err != nil {
+		if err := errors.Join(w.serviceSink().Store().Replace(services, ""), w.sliceSink().Store().Replace(slices, "")); err != nil {
 			t.Fatal(err)
 		}
 		runtime.ReadMemStats(&to)

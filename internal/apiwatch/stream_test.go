@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"varco.dev/internal/apiwatch"
+	"varco.dev/internal/apiwatch/apitest"
 )
 
 // lines is a log that can be read.
@@ -53,33 +54,33 @@ func cidr(name string, cidrs ...string) *networkingv1.ServiceCIDR {
 // TestWatcherStreamsLists follows a server that streams its lists: the first one, changes, and the one after a stream was
 // cut, in which some things are the same, some are new and some are gone.
 func TestWatcherStreamsLists(t *testing.T) {
-	server := newAPIServer(t)
-	server.set("services", svc("a", "10.96.0.1"), true)
-	server.set("services", svc("b", "10.96.0.2"), true)
-	server.set("endpointslices", slice("a-1", "a", "10.244.0.1"), true)
-	server.set("endpointslices", slice("b-1", "b", "10.244.0.2"), true)
-	server.set("nodes", node("zone-a", "10.240.0.11"), true)
-	server.set("servicecidrs", cidr("kubernetes", "10.96.0.0/16"), true)
+	server := apitest.New(t)
+	server.Set("services", svc("a", "10.96.0.1"), true)
+	server.Set("services", svc("b", "10.96.0.2"), true)
+	server.Set("endpointslices", slice("a-1", "a", "10.244.0.1"), true)
+	server.Set("endpointslices", slice("b-1", "b", "10.244.0.2"), true)
+	server.Set("nodes", node("zone-a", "10.240.0.11"), true)
+	server.Set("servicecidrs", cidr("kubernetes", "10.96.0.0/16"), true)
 	var seen atomic.Int32
-	s, end := watch(t, server.client(t), func(c *apiwatch.Config) { c.Seen = func(string) { seen.Add(1) } })
+	s, end := watch(t, server.Client(t), func(c *apiwatch.Config) { c.Seen = func(string) { seen.Add(1) } })
 	if got, want := s.describe(), "a→10.244.0.1:8080 b→10.244.0.2:8080"; got != want {
 		t.Errorf("once synced: got %q, want %q", got, want)
 	}
 	if got := s.cidrs(); got != "10.96.0.0/16" {
 		t.Errorf("once synced: got networks %q", got)
 	}
-	server.set("services", svc("c", "10.96.0.3"), false)
+	server.Set("services", svc("c", "10.96.0.3"), false)
 	s.wait(t, "a→10.244.0.1:8080 b→10.244.0.2:8080 c→")
-	server.delete("services", "b", false)
+	server.Delete("services", "b", false)
 	s.wait(t, "a→10.244.0.1:8080 c→")
 
-	server.delete("endpointslices", "a-1", true)
-	server.set("services", svc("d", "10.96.0.4"), true)
-	server.cut()
+	server.Delete("endpointslices", "a-1", true)
+	server.Set("services", svc("d", "10.96.0.4"), true)
+	server.Cut()
 	s.wait(t, "a→ c→ d→")
 	end()
-	if server.lists != 1 { // whether there are ServiceCIDRs
-		t.Errorf("asked for %d lists that do not stream", server.lists)
+	if server.Lists() != 1 { // whether there are ServiceCIDRs
+		t.Errorf("asked for %d lists that do not stream", server.Lists())
 	}
 	if n := seen.Load(); n < 6+2+4 { // the first objects, two changes, and at least what there is in the end
 		t.Errorf("told of %d objects", n)
@@ -94,17 +95,17 @@ func (s *sink) cidrs() string {
 }
 
 func TestServiceCIDRs(t *testing.T) {
-	server := newAPIServer(t)
-	s, end := watch(t, server.client(t))
-	server.set("servicecidrs", cidr("kubernetes", "10.96.0.0/16", "fd00:96::/112"), false)
+	server := apitest.New(t)
+	s, end := watch(t, server.Client(t))
+	server.Set("servicecidrs", cidr("kubernetes", "10.96.0.0/16", "fd00:96::/112"), false)
 	s.waitFor(t, "10.96.0.0/16 fd00:96::/112", s.cidrs)
-	server.set("servicecidrs", cidr("more", "10.97.0.0/16", "10.96.0.0/16", "nonsense"), false)
+	server.Set("servicecidrs", cidr("more", "10.97.0.0/16", "10.96.0.0/16", "nonsense"), false)
 	s.waitFor(t, "10.96.0.0/16 10.97.0.0/16 fd00:96::/112", s.cidrs)
-	server.delete("servicecidrs", "more", false)
+	server.Delete("servicecidrs", "more", false)
 	s.waitFor(t, "10.96.0.0/16 fd00:96::/112", s.cidrs)
-	server.delete("servicecidrs", "kubernetes", true)
-	server.set("servicecidrs", cidr("other", "10.98.0.0/16"), true)
-	server.cut()
+	server.Delete("servicecidrs", "kubernetes", true)
+	server.Set("servicecidrs", cidr("other", "10.98.0.0/16"), true)
+	server.Cut()
 	s.waitFor(t, "10.98.0.0/16", s.cidrs)
 	end()
 }
@@ -114,13 +115,13 @@ func TestServiceCIDRs(t *testing.T) {
 func TestWithoutServiceCIDRs(t *testing.T) {
 	for _, status := range []int{http.StatusNotFound, http.StatusForbidden} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
-			server, log := newAPIServer(t), &lines{}
-			server.miss("servicecidrs", status)
-			s, end := watch(t, server.client(t), log.config)
-			server.set("services", svc("a", "10.96.0.1"), false)
+			server, log := apitest.New(t), &lines{}
+			server.Miss("servicecidrs", status)
+			s, end := watch(t, server.Client(t), log.config)
+			server.Set("services", svc("a", "10.96.0.1"), false)
 			s.wait(t, "a→")
 			end()
-			if n := server.requests("servicecidrs"); n != 1 {
+			if n := server.Requests("servicecidrs"); n != 1 {
 				t.Errorf("asked %d times", n)
 			}
 			if n := log.count("ServiceCIDRs cannot be read"); n != 1 {
@@ -132,9 +133,9 @@ func TestWithoutServiceCIDRs(t *testing.T) {
 
 // TestServiceCIDRsFail has a server that fails on them alone: Services are served without.
 func TestServiceCIDRsFail(t *testing.T) {
-	server, log := newAPIServer(t), &lines{}
-	server.miss("servicecidrs", http.StatusInternalServerError)
-	_, end := watch(t, server.client(t), log.config)
+	server, log := apitest.New(t), &lines{}
+	server.Miss("servicecidrs", http.StatusInternalServerError)
+	_, end := watch(t, server.Client(t), log.config)
 	end()
 	if n := log.count("goes on without ServiceCIDRs"); n != 1 {
 		t.Errorf("said so %d times", n)
@@ -143,20 +144,20 @@ func TestServiceCIDRsFail(t *testing.T) {
 
 // TestServerGoesAway stops the API server and starts it again with other objects.
 func TestServerGoesAway(t *testing.T) {
-	server := newAPIServer(t)
-	server.set("services", svc("a", "10.96.0.1"), true)
-	s, end := watch(t, server.client(t))
-	server.stop()
-	server.delete("services", "a", true)
-	server.set("services", svc("b", "10.96.0.2"), true)
-	server.restart(t)
+	server := apitest.New(t)
+	server.Set("services", svc("a", "10.96.0.1"), true)
+	s, end := watch(t, server.Client(t))
+	server.Stop()
+	server.Delete("services", "a", true)
+	server.Set("services", svc("b", "10.96.0.2"), true)
+	server.Restart(t)
 	s.wait(t, "b→")
 	end()
 }
 
 func TestNode(t *testing.T) {
-	server := newAPIServer(t)
-	s, end := watch(t, server.client(t))
+	server := apitest.New(t)
+	s, end := watch(t, server.Client(t))
 	describe := func() string {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -166,19 +167,19 @@ func TestNode(t *testing.T) {
 		t.Error("there is no Node object, and it exists")
 	}
 	n := node("zone-a", "10.240.0.11", "fd00::11", "10.240.0.12")
-	server.set("nodes", n, false)
+	server.Set("nodes", n, false)
 	s.waitFor(t, "true [10.240.0.11 fd00::11] zone-a [] [] false", describe)
 	same := n.DeepCopy()
 	same.Status.NodeInfo.KernelVersion = "6.18"
-	server.set("nodes", same, false)
+	server.Set("nodes", same, false)
 	full := n.DeepCopy()
 	full.Spec.PodCIDRs = []string{"10.244.1.0/24", "fd00:244:1::/64"}
 	full.Spec.Taints = []corev1.Taint{{Key: "ToBeDeletedByClusterAutoscaler"}}
 	full.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
-	server.set("nodes", full, false)
+	server.Set("nodes", full, false)
 	want := "[10.240.0.11 fd00::11] zone-a [10.244.1.0/24 fd00:244:1::/64] [ToBeDeletedByClusterAutoscaler] true"
 	s.waitFor(t, "true "+want, describe)
-	server.delete("nodes", "node-1", false)
+	server.Delete("nodes", "node-1", false)
 	s.waitFor(t, "false "+want, describe)
 	end()
 	if s.updates != 3+3 { // three first lists; the object, its change, its end
@@ -187,12 +188,12 @@ func TestNode(t *testing.T) {
 }
 
 func TestExternalIPsIgnored(t *testing.T) {
-	server := newAPIServer(t)
+	server := apitest.New(t)
 	object := svc("a", "10.96.0.1")
 	object.Spec.ExternalIPs = []string{"192.0.2.1"}
-	server.set("services", object, true)
+	server.Set("services", object, true)
 	for ignore, want := range map[bool]int{false: 2, true: 1} {
-		s, end := watch(t, server.client(t), func(c *apiwatch.Config) { c.IgnoreExternalIPs = ignore })
+		s, end := watch(t, server.Client(t), func(c *apiwatch.Config) { c.IgnoreExternalIPs = ignore })
 		end()
 		s.table.Changes()
 		if got := s.table.All().Ports[0].New.Frontends; len(got) != want || got[0].Addr != netip.MustParseAddrPort("10.96.0.1:80") {

@@ -1,4 +1,4 @@
-package apiwatch
+package feed
 
 import (
 	"bytes"
@@ -17,46 +17,46 @@ func TestContact(t *testing.T) {
 	const lost, back = "level=WARN msg=\"lost the API server, traffic goes on as it last said\" error=", "level=INFO msg=\"the API server is back\" after="
 	for _, c := range []struct {
 		name string
-		play func(*contact)
+		play func(*Contact)
 		want string
 	}{
-		{"a watch that is begun again", func(c *contact) {
-			c.begin("Service")
+		{"a watch that is begun again", func(c *Contact) {
+			c.Begin("Service")
 			later(time.Second)
-			c.end("Service", nil)
+			c.End("Service", nil)
 			later(time.Hour)
 		}, ""},
-		{"away, but not for long", func(c *contact) {
-			c.begin("Service")
-			c.end("Service", refused)
+		{"away, but not for long", func(c *Contact) {
+			c.Begin("Service")
+			c.End("Service", refused)
 			later(9 * time.Second)
-			c.begin("Service")
-			c.end("Service", nil)
+			c.Begin("Service")
+			c.End("Service", nil)
 			later(time.Hour)
 		}, ""},
-		{"away, told once, and back", func(c *contact) {
+		{"away, told once, and back", func(c *Contact) {
 			for range 10 {
 				for _, kind := range []string{"Service", "Node"} {
-					c.begin(kind)
-					c.end(kind, refused)
+					c.Begin(kind)
+					c.End(kind, refused)
 				}
 				later(8 * time.Second)
 			}
-			c.end("Service", nil)
+			c.End("Service", nil)
 			later(5 * time.Second)
-			c.end("Node", nil)
+			c.End("Node", nil)
 			later(time.Hour)
 		}, lost + "\"connection refused\"\n" + back + "1m25s\n"},
-		{"no answer", func(c *contact) {
-			c.begin("Service")
+		{"no answer", func(c *Contact) {
+			c.Begin("Service")
 			later(time.Minute)
 		}, lost + "\"it does not answer\"\n"},
-		{"away twice", func(c *contact) {
+		{"away twice", func(c *Contact) {
 			for range 2 {
-				c.begin("Service")
-				c.end("Service", refused)
+				c.Begin("Service")
+				c.End("Service", refused)
 				later(20 * time.Second)
-				c.end("Service", nil)
+				c.End("Service", nil)
 				later(time.Minute)
 			}
 		}, lost + "\"connection refused\"\n" + back + "20s\n" + lost + "\"connection refused\"\n" + back + "20s\n"},
@@ -64,8 +64,8 @@ func TestContact(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log bytes.Buffer
-				contact := newContact(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{ReplaceAttr: plain})))
-				go contact.follow(t.Context())
+				contact := NewContact(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{ReplaceAttr: plain})))
+				go contact.Follow(t.Context())
 				c.play(contact)
 				synctest.Wait()
 				if diff := cmp.Diff(c.want, log.String()); diff != "" {
@@ -92,12 +92,12 @@ func plain(_ []string, a slog.Attr) slog.Attr {
 // TestLostSaysWhy has a request that hangs, after one of another kind that was answered.
 func TestLostSaysWhy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := New(Config{Log: slog.New(slog.DiscardHandler)})
-		w.contact.begin("Service")
-		w.contact.begin("Node")
-		w.contact.end("Node", nil)
+		c := NewContact(slog.New(slog.DiscardHandler))
+		c.Begin("Service")
+		c.Begin("Node")
+		c.End("Node", nil)
 		later(time.Minute)
-		if since, err := w.Lost(); since.IsZero() || err == nil {
+		if since, err := c.Lost(); since.IsZero() || err == nil {
 			t.Errorf("lost since %v: %v; want a time and a reason", since, err)
 		}
 	})

@@ -1,4 +1,4 @@
-package apiwatch
+package feed
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 // lostAfter is how long the API server may not answer before the log says so.
 const lostAfter = 10 * time.Second
 
-// contact knows for how long the API server has not answered. It is safe for concurrent use.
-type contact struct {
+// Contact knows for how long the API server has not answered. It is safe for concurrent use.
+type Contact struct {
 	log     *slog.Logger
 	changed chan struct{} // capacity 1: silent changed
 
@@ -21,12 +21,13 @@ type contact struct {
 	err    error                // the last one; nil: none since the last good answer
 }
 
-func newContact(log *slog.Logger) *contact {
-	return &contact{log: log, changed: make(chan struct{}, 1), silent: map[string]time.Time{}}
+// NewContact returns a contact that has nothing to say yet. Its log says when the API server is lost and back.
+func NewContact(log *slog.Logger) *Contact {
+	return &Contact{log: log, changed: make(chan struct{}, 1), silent: map[string]time.Time{}}
 }
 
-// begin notes that a request for a kind of objects goes out.
-func (c *contact) begin(kind string) {
+// Begin notes that a request for a kind of objects goes out.
+func (c *Contact) Begin(kind string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.silent[kind]; !ok {
@@ -35,8 +36,8 @@ func (c *contact) begin(kind string) {
 	}
 }
 
-// end notes the answer to a request.
-func (c *contact) end(kind string, err error) {
+// End notes the answer to a request.
+func (c *Contact) End(kind string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.err = err
@@ -46,15 +47,15 @@ func (c *contact) end(kind string, err error) {
 	}
 }
 
-func (c *contact) signal() {
+func (c *Contact) signal() {
 	select {
 	case c.changed <- struct{}{}:
 	default:
 	}
 }
 
-// lastError returns the last answer if it was an error.
-func (c *contact) lastError() error {
+// LastError returns the last answer if it was an error.
+func (c *Contact) LastError() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
@@ -63,7 +64,7 @@ func (c *contact) lastError() error {
 var errSilent = errors.New("it does not answer")
 
 // since returns the time of the first request that has no good answer, and why, as far as is known; zero if all have.
-func (c *contact) since() (first time.Time, err error) {
+func (c *Contact) since() (first time.Time, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, at := range c.silent {
@@ -77,8 +78,17 @@ func (c *contact) since() (first time.Time, err error) {
 	return first, c.err
 }
 
-// follow says in the log when the API server is lost and when it is back, until the context ends.
-func (c *contact) follow(ctx context.Context) {
+// Lost returns since when the API server does not answer, and its last error; zero while it does, and for as long as that
+// may only be a moment.
+func (c *Contact) Lost() (since time.Time, err error) {
+	if since, err = c.since(); time.Since(since) < lostAfter {
+		return time.Time{}, nil
+	}
+	return since, err
+}
+
+// Follow says in the log when the API server is lost and when it is back, until the context ends.
+func (c *Contact) Follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		since, err := c.since()
 		if since.IsZero() {
@@ -97,7 +107,7 @@ func (c *contact) follow(ctx context.Context) {
 }
 
 // untilBack waits until all requests have a good answer.
-func (c *contact) untilBack(ctx context.Context, since time.Time) {
+func (c *Contact) untilBack(ctx context.Context, since time.Time) {
 	for {
 		if first, _ := c.since(); first.IsZero() {
 			c.log.Info("the API server is back", "after", time.Since(since).Round(time.Second))
@@ -110,7 +120,7 @@ func (c *contact) untilBack(ctx context.Context, since time.Time) {
 }
 
 // wait returns when something changed or the timer fires; false if the context ends.
-func (c *contact) wait(ctx context.Context, timer <-chan time.Time) bool {
+func (c *Contact) wait(ctx context.Context, timer <-chan time.Time) bool {
 	select {
 	case <-ctx.Done():
 		return false

@@ -1,4 +1,5 @@
-package apiwatch_test
+// Package apitest is an API server for tests of what watches one.
+package apitest
 
 import (
 	"encoding/json"
@@ -15,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -22,9 +24,9 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// apiServer is an API server of few kinds that streams lists as real ones do, which the fake client does not. The kinds
-// are named by the last part of their path, "services".
-type apiServer struct {
+// Server is an API server of few kinds that streams lists as real ones do, which the fake client does not. The kinds are
+// named by their part of the path, "services". Selectors are left out of account.
+type Server struct {
 	http *httptest.Server
 
 	mu      sync.Mutex
@@ -34,6 +36,7 @@ type apiServer struct {
 	missing map[string]int                       // kinds that are answered with this status
 	asked   map[string]int                       // requests of a kind
 	lists   int                                  // those of them that were lists, not streams
+	gets    map[string]int                       // those of them that were for single objects
 }
 
 type event struct {
@@ -41,16 +44,17 @@ type event struct {
 	Object runtime.Object `json:"object"`
 }
 
-func newAPIServer(t *testing.T) *apiServer {
-	s := &apiServer{
-		objects: map[string]map[string]runtime.Object{}, streams: map[chan event]string{}, missing: map[string]int{}, asked: map[string]int{},
+// New starts a server that is stopped at the end of the test.
+func New(t *testing.T) *Server {
+	s := &Server{
+		objects: map[string]map[string]runtime.Object{}, streams: map[chan event]string{}, missing: map[string]int{}, asked: map[string]int{}, gets: map[string]int{},
 	}
 	s.listen(t, "127.0.0.1:0")
-	t.Cleanup(func() { s.stop() })
+	t.Cleanup(func() { s.Stop() })
 	return s
 }
 
-func (s *apiServer) listen(t *testing.T, address string) {
+func (s *Server) listen(t *testing.T, address string) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -59,19 +63,19 @@ func (s *apiServer) listen(t *testing.T, address string) {
 	s.http.Start()
 }
 
-// stop cuts all connections and listens no more.
-func (s *apiServer) stop() {
+// Stop cuts all connections and listens no more.
+func (s *Server) Stop() {
 	s.http.CloseClientConnections()
 	s.http.Listener.Close()
-	s.cut()
+	s.Cut()
 	s.http.Close()
 }
 
-// restart listens again where it did before.
-func (s *apiServer) restart(t *testing.T) { s.listen(t, s.http.Listener.Addr().String()) }
+// Restart listens again where it did before.
+func (s *Server) Restart(t *testing.T) { s.listen(t, s.http.Listener.Addr().String()) }
 
-// cut ends all streams.
-func (s *apiServer) cut() {
+// Cut ends all streams.
+func (s *Server) Cut() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.streams {
@@ -80,7 +84,8 @@ func (s *apiServer) cut() {
 	clear(s.streams)
 }
 
-func (s *apiServer) client(t *testing.T) kubernetes.Interface {
+// Client returns a client that nothing slows down.
+func (s *Server) Client(t *testing.T) kubernetes.Interface {
 	c, err := kubernetes.NewForConfig(&rest.Config{Host: s.http.URL, QPS: -1})
 	if err != nil {
 		t.Fatal(err)
@@ -88,8 +93,8 @@ func (s *apiServer) client(t *testing.T) kubernetes.Interface {
 	return c
 }
 
-// set adds or changes an object; quietly, no stream says so.
-func (s *apiServer) set(kind string, obj runtime.Object, quietly bool) {
+// Set adds or changes an object; quietly, no stream says so.
+func (s *Server) Set(kind string, obj runtime.Object, quietly bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.objects[kind] == nil {
@@ -110,7 +115,8 @@ func (s *apiServer) set(kind string, obj runtime.Object, quietly bool) {
 	}
 }
 
-func (s *apiServer) delete(kind, name string, quietly bool) {
+// Delete removes an object of any namespace; quietly, no stream says so.
+func (s *Server) Delete(kind, name string, quietly bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	obj := s.objects[kind][name]
@@ -120,7 +126,7 @@ func (s *apiServer) delete(kind, name string, quietly bool) {
 	}
 }
 
-func (s *apiServer) tell(kind string, e event) {
+func (s *Server) tell(kind string, e event) {
 	for c, k := range s.streams {
 		if k == kind {
 			c <- e
@@ -128,21 +134,53 @@ func (s *apiServer) tell(kind string, e event) {
 	}
 }
 
-func (s *apiServer) requests(kind string) int {
+// Requests returns how many requests for a kind there were.
+func (s *Server) Requests(kind string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.asked[kind]
 }
 
-func (s *apiServer) miss(kind string, status int) {
+// Miss has all requests for a kind answered with a status; 0 ends that.
+func (s *Server) Miss(kind string, status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.missing[kind] = status
 }
 
-// ServeHTTP answers lists and watches.
-func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	kind := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+// Lists returns how many requests were for lists that do not stream.
+func (s *Server) Lists() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lists
+}
+
+// Gets returns how many requests for single objects of a kind there were.
+func (s *Server) Gets(kind string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gets[kind]
+}
+
+// target returns the kind that a path is for, and the object, "" for lists.
+func target(path string) (kind, name string) {
+	parts := strings.Split(strings.Trim(path, "/"), "/")
+	for i, p := range parts {
+		if p == "namespaces" && i+2 < len(parts) {
+			parts = parts[i+2:]
+			break
+		}
+	}
+	last := len(parts) - 1
+	if slices.Contains([]string{"services", "pods", "nodes", "endpointslices", "servicecidrs"}, parts[last]) {
+		return parts[last], ""
+	}
+	return parts[max(0, last-1)], parts[last]
+}
+
+// ServeHTTP answers lists, watches and gets.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	kind, name := target(r.URL.Path)
 	w.Header().Set("Content-Type", "application/json")
 	s.mu.Lock()
 	s.asked[kind]++
@@ -153,6 +191,8 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reason := map[int]metav1.StatusReason{http.StatusNotFound: metav1.StatusReasonNotFound, http.StatusForbidden: metav1.StatusReasonForbidden}
 		w.WriteHeader(status)
 		json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Reason: reason[status], Code: int32(status)})
+	case name != "":
+		s.get(w, kind, name)
 	case r.URL.Query().Get("watch") != "":
 		s.watch(w, r, kind)
 	default:
@@ -167,8 +207,23 @@ func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// get answers with one object, or that there is none.
+func (s *Server) get(w http.ResponseWriter, kind, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gets[kind]++
+	if obj := s.objects[kind][name]; obj != nil {
+		json.NewEncoder(w).Encode(obj)
+		return
+	}
+	status := apierrors.NewNotFound(schema.GroupResource{Resource: kind}, name).Status()
+	status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
+	w.WriteHeader(http.StatusNotFound)
+	json.NewEncoder(w).Encode(status)
+}
+
 // watch streams events. It remembers none: who has not seen all must list again.
-func (s *apiServer) watch(w http.ResponseWriter, r *http.Request, kind string) {
+func (s *Server) watch(w http.ResponseWriter, r *http.Request, kind string) {
 	events := make(chan event, 1000)
 	s.mu.Lock()
 	if r.URL.Query().Get("sendInitialEvents") == "true" {
@@ -204,7 +259,7 @@ func (s *apiServer) watch(w http.ResponseWriter, r *http.Request, kind string) {
 }
 
 // bookmark ends the first events of a stream.
-func (s *apiServer) bookmark(kind string) runtime.Object {
+func (s *Server) bookmark(kind string) runtime.Object {
 	group, name := kindOf(kind)
 	obj := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
 		ResourceVersion: fmt.Sprint(s.version), Annotations: map[string]string{metav1.InitialEventsAnnotationKey: "true"},
@@ -221,6 +276,8 @@ func kindOf(path string) (schema.GroupVersion, string) {
 		return networkingv1.SchemeGroupVersion, "ServiceCIDR"
 	case "nodes":
 		return corev1.SchemeGroupVersion, "Node"
+	case "pods":
+		return corev1.SchemeGroupVersion, "Pod"
 	}
 	return corev1.SchemeGroupVersion, "Service"
 }

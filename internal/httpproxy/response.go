@@ -154,7 +154,8 @@ func (x *exchange) resize(buf *[]byte, n int) *[]byte {
 // gathering returns the connection whose buffer tells whether more of an answer is at hand; nil if none does. A connection
 // of HTTP/2 has other answers in it as well, and what is at hand of a packed answer may be too little to unpack any of it.
 func (x *exchange) gathering(resp *http.Response) *BufferedConn {
-	if _, packed := resp.Body.(*unpacked); packed || resp.ProtoMajor != 1 || resp.ContentLength >= 0 && resp.ContentLength <= smallBuffer {
+	_, changed := resp.Body.(interface{ Transformed() })
+	if _, packed := resp.Body.(*unpacked); packed || changed || resp.ProtoMajor != 1 || resp.ContentLength >= 0 && resp.ContentLength <= smallBuffer {
 		return nil
 	}
 	x.mu.Lock()

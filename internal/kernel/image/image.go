@@ -1,0 +1,2 @@
+// Package image gives back what a process holds of its own executable file.
+package image

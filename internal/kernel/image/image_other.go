@@ -1,0 +1,6 @@
+//go:build !linux
+
+package image
+
+// Release does nothing on this system.
+func Release() error { return nil }

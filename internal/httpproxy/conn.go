@@ -40,11 +40,24 @@ type BufferedConn struct {
 	err    error             // what comes after it
 	atHand atomic.Int64      // len(next), for others to see
 
+	written atomic.Int64 // bytes
+
 	closing atomic.Pointer[func()] // told when the connection is closed; nil: nobody
 }
 
 // Buffered returns how many bytes can be read without waiting, at least. It may be called at any time.
 func (c *BufferedConn) Buffered() int { return int(c.atHand.Load()) }
+
+// Write implements net.Conn.
+func (c *BufferedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.written.Add(int64(n))
+	return n, err
+}
+
+// Written returns how many bytes were written: none means that the peer knows nothing of a request. It may be called at any
+// time.
+func (c *BufferedConn) Written() int64 { return c.written.Load() }
 
 // Close implements net.Conn.
 func (c *BufferedConn) Close() error {

@@ -100,3 +100,22 @@ func TestBufferedConnHalfCloses(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestWritten wants the bytes that have left to be counted, and no others.
+func TestWritten(t *testing.T) {
+	near, far := net.Pipe()
+	conn := buffered(t, near)
+	go func() {
+		_, _ = io.ReadFull(far, make([]byte, 3))
+		far.Close()
+	}()
+	if n := conn.Written(); n != 0 {
+		t.Errorf("%d bytes before the first", n)
+	}
+	if n, err := conn.Write([]byte("hello")); n != 3 || err == nil {
+		t.Fatalf("wrote %d bytes: %v", n, err)
+	}
+	if n := conn.Written(); n != 3 {
+		t.Errorf("%d bytes were written, want 3", n)
+	}
+}

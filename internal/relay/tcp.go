@@ -106,7 +106,7 @@ func Join(ctx context.Context, a, b io.ReadWriteCloser) error {
 
 // pour moves bytes one way to the end, and passes that on.
 func pour(dst, src io.ReadWriteCloser) error {
-	if _, err := io.Copy(dst, src); err != nil {
+	if err := move(dst, src); err != nil {
 		return err
 	}
 	if h, ok := dst.(interface{ CloseWrite() error }); ok {

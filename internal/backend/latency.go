@@ -12,12 +12,15 @@ const (
 	smoothing = 32
 	// fewSamples are too few to say anything.
 	fewSamples = 8
-	// latencyFloor is the least latency that counts. Below it schedulers make the difference, not targets.
-	latencyFloor = time.Millisecond
+	// latencyFloor is the least latency that counts. Below it schedulers make the difference, not targets: on a busy machine
+	// the geometric means of equal pods were 1 and 3 ms. Who is slow below it still shows in what is in flight.
+	latencyFloor = 2 * time.Millisecond
 	// latencyMemory is how long a latency is remembered: the time of decay of Finagle's and Linkerd's peak EWMA.
 	latencyMemory = 10 * time.Second
-	// clearlySlow is how many times as long as usual a target must take for that to count.
-	clearlySlow = 2
+	// clearlySlow is how many times as long as usual a target must take for that to count, and countsAs what it counts for
+	// then. With 2, one of six equal pods on a busy machine had a quarter of its share.
+	clearlySlow = 4
+	countsAs    = 3
 	// mostSlowness bounds what it counts for, so that a target which has become fast again is noticed.
 	mostSlowness = 16
 )
@@ -54,8 +57,8 @@ func (p *Pool) learn(t *target, latency, now time.Duration) {
 
 // slowness is how many times as much as usual a request is for a target: 1 unless its latency is clearly above that of all.
 func (p *Pool) slowness(t *target, now time.Duration) float64 {
-	if !t.latency.known(now) || !p.latency.known(now) || t.latency.log2 < p.latency.log2+1 {
+	if !t.latency.known(now) || !p.latency.known(now) || t.latency.log2 < p.latency.log2+math.Log2(clearlySlow) {
 		return 1
 	}
-	return min(math.Exp2(t.latency.log2-p.latency.log2)/clearlySlow, mostSlowness)
+	return min(math.Exp2(t.latency.log2-p.latency.log2)/clearlySlow*countsAs, mostSlowness)
 }

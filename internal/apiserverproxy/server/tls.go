@@ -1,0 +1,71 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+
+	cliflag "k8s.io/component-base/cli/flag"
+)
+
+// listen opens the port.
+func (s *server) listen(ctx context.Context) (net.Listener, error) {
+	if l := s.options.Serving.Listener; l != nil {
+		return l, nil
+	}
+	address := net.JoinHostPort(s.options.Serving.BindAddress.String(), strconv.Itoa(s.options.Serving.BindPort))
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("--bind-address and --secure-port: %w", err)
+	}
+	return l, nil
+}
+
+// tls returns the configuration of the listener. Client certificates are asked for and judged later: a client may have
+// another credential.
+func (s *server) tls() (*tls.Config, error) {
+	o := s.options.Serving
+	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, ClientAuth: tls.RequestClientCert, GetCertificate: s.pairs.get}
+	if o.DisableHTTP2Serving {
+		c.NextProtos = []string{"http/1.1"}
+	}
+	var err error
+	if o.MinTLSVersion != "" {
+		if c.MinVersion, err = cliflag.TLSVersion(o.MinTLSVersion); err != nil {
+			return nil, fmt.Errorf("--tls-min-version: %w", err)
+		}
+	}
+	if len(o.CipherSuites) > 0 {
+		if c.CipherSuites, err = cliflag.TLSCipherSuites(o.CipherSuites); err != nil {
+			return nil, fmt.Errorf("--tls-cipher-suites: %w", err)
+		}
+	}
+	if len(o.CurvePreferences) > 0 {
+		if c.CurvePreferences, err = cliflag.TLSCurvePreferences(o.CurvePreferences); err != nil {
+			return nil, fmt.Errorf("--tls-curve-preferences: %w", err)
+		}
+	}
+	c.GetConfigForClient = s.hinting(c)
+	return c, nil
+}
+
+// hinting names the authorities of now, by which some clients choose their certificate.
+func (s *server) hinting(base *tls.Config) func(*tls.ClientHelloInfo) (*tls.Config, error) {
+	var mu sync.Mutex
+	var by *trusted
+	current := base
+	return func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if now := s.trust.now.Load(); now != by {
+			next := base.Clone()
+			next.GetConfigForClient = nil
+			next.ClientCAs = now.hints
+			by, current = now, next
+		}
+		return current, nil
+	}
+}

@@ -104,6 +104,15 @@ var doors = []door{
 		open:    func(f *file) bool { return f.in("lab/internal/upstream") },
 	},
 	{
+		// They register metrics and flags for the whole process, and weigh more than all else that the binary has.
+		imports: []string{
+			"k8s.io/apiserver/pkg/server", "k8s.io/apiserver/pkg/admission", "k8s.io/apiserver/pkg/audit",
+			"k8s.io/apiserver/pkg/endpoints/filters", "k8s.io/apiserver/pkg/endpoints/metrics",
+		},
+		keeper: "internal/apiserverproxy",
+		open:   func(f *file) bool { return !f.product() || f.test || f.in("internal/apiserverproxy") },
+	},
+	{
 		imports: []string{"varco.dev/lab"},
 		keeper:  "the lab's module",
 		open:    func(f *file) bool { return !f.product() },

@@ -92,5 +92,6 @@ func (f *kubectlProxyFlags) run(ctx context.Context, out, errOut io.Writer) erro
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(collectLater)
 	}
+	releaseImage(config.Log)
 	return proxy.Run(ctx)
 }

@@ -55,6 +55,7 @@ func prepare(ctx context.Context, cfg config.Config, log *slog.Logger) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(garbagePercent)
 	}
+	releaseImage(log)
 	if err := kernel.SetOOMScore(cfg.OOMScoreAdj); err != nil {
 		log.Info("cannot choose how soon this process is ended when memory runs out", "error", err)
 	}

@@ -2,12 +2,15 @@
 package cli
 
 import (
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"varco.dev/internal/kernel/image"
 )
 
 // Root returns the command varco with all its commands.
@@ -40,4 +43,11 @@ func version() string {
 // dashes takes underscores in the names of flags for dashes, as all Kubernetes components do.
 func dashes(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 	return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-"))
+}
+
+// releaseImage gives back the memory of what other commands have in the executable, for those that have little of their own.
+func releaseImage(log *slog.Logger) {
+	if err := image.Release(); err != nil {
+		log.Debug("keeps the executable in memory", "error", err)
+	}
 }

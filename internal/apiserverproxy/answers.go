@@ -55,7 +55,7 @@ func unanswered(upgrade bool, err error) error {
 	var refused *outbound.RefusedError
 	switch {
 	case errors.As(err, &refused):
-		return apierrors.NewBadRequest("address not allowed: " + refused.Error())
+		return apierrors.NewBadRequest(refused.Error())
 	case upgrade:
 		return httpproxy.Status(http.StatusInternalServerError, metav1.StatusReasonUnknown, "error dialing backend: "+err.Error())
 	}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -105,7 +106,17 @@ func (h *Handler) Drain(ctx context.Context) error { return h.proxy.Drain(ctx) }
 
 // Collectors returns the metrics.
 func (h *Handler) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{h.balancer, h.outbound.Collector()}
+	silent := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "varco_apiserver_proxy_apiserver_silent_seconds",
+		Help: "For how long the API server has not answered watches; requests are served by what was known then.",
+	}, func() float64 {
+		since, _ := h.directory.Lost()
+		if since.IsZero() {
+			return 0
+		}
+		return time.Since(since).Seconds()
+	})
+	return []prometheus.Collector{h.balancer, h.outbound.Collector(), silent}
 }
 
 // Ready returns why requests cannot be served yet, or nil. It does not block.

@@ -2,195 +2,131 @@ package kubectlproxy_test
 
 import (
 	"flag"
-	"fmt"
-	"os"
-	"strings"
 	"testing"
+
+	"varco.dev/internal/nettest/compat"
 )
 
 var update = flag.Bool("update", false, "rewrite the table in README.md")
 
-// row is something that kubectl proxy v1.37 does. Its test sends the same bytes to kubectl proxy and to ours, looks at what
-// comes back there first, and then at what comes back here.
-type row struct {
-	name           string // of the subtest
-	what           string
-	original, here string // "same": as there
-	test           func(*testing.T)
-	elsewhere      string // or: file and name of a test in another package
-}
-
-// same is what most rows say.
-const same = "same"
-
-func TestCompatibility(t *testing.T) {
-	for _, r := range rows() {
-		if r.test == nil {
-			t.Run(r.name, func(t *testing.T) {
-				file, name, _ := strings.Cut(r.elsewhere, " ")
-				contains(t, file, "func "+name+"(")
-			})
-			continue
-		}
-		t.Run(r.name, r.test)
-	}
-}
+// TestCompatibility sends the same bytes to kubectl proxy v1.37 and to ours.
+func TestCompatibility(t *testing.T) { compat.Run(t, rows()) }
 
 // TestCompatibilityTable compares the table in README.md with the rows; -update rewrites it.
-func TestCompatibilityTable(t *testing.T) {
-	const file, title, next = "README.md", "## Compatibility\n\n", "\n## "
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, ok := strings.Cut(string(b), title)
-	section, after, ok2 := strings.Cut(rest, next)
-	if !ok || !ok2 {
-		t.Fatalf("%s has no section %q before another", file, title)
-	}
-	want := table()
-	if *update {
-		b = []byte(before + title + want + next + after)
-		if err := os.WriteFile(file, b, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if section != want {
-		t.Errorf("the table in %s is not that of the tests; go test -run %s -update writes:\n%s", file, t.Name(), want)
-	}
-}
+func TestCompatibilityTable(t *testing.T) { compat.Readme(t, "`kubectl proxy` v1.37", rows(), *update) }
 
-// table is the rows in Markdown: what differs as a table, and what does not as a list.
-func table() string {
-	var differs, equal strings.Builder
-	for _, r := range rows() {
-		test := "TestCompatibility/" + r.name
-		if r.test == nil {
-			_, test, _ = strings.Cut(r.elsewhere, " ")
-		}
-		if r.here == same {
-			fmt.Fprintf(&equal, "- %s: %s (`%s`)\n", r.what, r.original, test)
-		} else {
-			fmt.Fprintf(&differs, "| %s | %s | %s | `%s` |\n", r.what, r.original, r.here, test)
-		}
-	}
-	return "The same bytes are sent to both, and this comes back:\n\n| what | `kubectl proxy` v1.37 | here | test |\n|---|---|---|---|\n" +
-		differs.String() + "\nThe same in both:\n\n" + equal.String()
-}
-
-func rows() []row {
-	var all []row
-	for _, part := range [][]row{servingRows(), filterRows(), passingRows(), streamRows(), furtherRows()} {
+func rows() []compat.Row {
+	var all []compat.Row
+	for _, part := range [][]compat.Row{servingRows(), filterRows(), passingRows(), streamRows(), furtherRows()} {
 		all = append(all, part...)
 	}
 	return all
 }
 
-func servingRows() []row {
-	return []row{
-		{name: "flags", what: "flags and their defaults", original: "its own, and those of all kubectl commands", here: "all; `--append-server-path` is on by default",
-			elsewhere: "../cli/kubectlproxy_test.go TestKubectlFlags"},
-		{name: "first-line", what: "first line of output; `--port 0`", original: "`Starting to serve on 127.0.0.1:8001`, `[::1]:…`, or the socket", here: same,
-			test: testFirstLine},
-		{name: "address-without-brackets", what: "`--address ::1`", original: "\"too many colons in address\"", here: "serves; brackets may be there or not",
-			test: testAddressWithoutBrackets},
-		{name: "port-taken", what: "port that is taken", original: "\"address already in use\"", here: "same, and names `--port`", test: testPortTaken},
-		{name: "port-and-socket", what: "`--port` and `--unix-socket`", original: "\"cannot set … at the same time\"", here: same, test: testPortAndSocket},
-		{name: "socket", what: "`--unix-socket`: mode, socket that is left over, end", original: "0700; replaced; stays behind", here: "0700; replaced; is removed",
-			test: testSocket},
-		{name: "socket-is-a-file", what: "`--unix-socket` names a file", original: "refused, file untouched", here: same, test: testSocketFile},
-		{name: "static", what: "`--www`: files, lists of folders, links", original: "served", here: same, test: testStatic},
-		{name: "static-missing", what: "`--www` names no folder", original: "a warning", here: same, test: testStaticMissing},
-		{name: "static-filter", what: "`--www` and the filter: hosts, methods, paths, other sites", original: "not filtered: any page reads the files", here: "filtered as the API is",
-			test: testStaticFilter},
-		{name: "static-prefix", what: "`--www-prefix` without slashes", original: "`site` is taken for a host: the path goes to the API", here: "slashes are added", test: testStaticPrefix},
-		{name: "api-prefix", what: "`--api-prefix`", original: "cut off the path; `k8s-api` is taken for a host: 404", here: "same; slashes are added",
-			test: testAPIPrefix},
-		{name: "api-prefix-kept", what: "`--api-prefix` that begins with `/api`", original: "stays in the path, `/apifoo/` too", here: same, test: testAPIPrefixKept},
-		{name: "server-path", what: "path in the kubeconfig's `server`", original: "left out with a warning, unless `--append-server-path`",
-			here: "used, unless `--append-server-path=false`", test: testServerPath},
+func servingRows() []compat.Row {
+	return []compat.Row{
+		{Name: "flags", What: "flags and their defaults", Original: "its own, and those of all kubectl commands", Here: "all; `--append-server-path` is on by default",
+			Elsewhere: "../cli/kubectlproxy_test.go TestKubectlFlags"},
+		{Name: "first-line", What: "first line of output; `--port 0`", Original: "`Starting to serve on 127.0.0.1:8001`, `[::1]:…`, or the socket", Here: compat.Same,
+			Test: testFirstLine},
+		{Name: "address-without-brackets", What: "`--address ::1`", Original: "\"too many colons in address\"", Here: "serves; brackets may be there or not",
+			Test: testAddressWithoutBrackets},
+		{Name: "port-taken", What: "port that is taken", Original: "\"address already in use\"", Here: "same, and names `--port`", Test: testPortTaken},
+		{Name: "port-and-socket", What: "`--port` and `--unix-socket`", Original: "\"cannot set … at the same time\"", Here: compat.Same, Test: testPortAndSocket},
+		{Name: "socket", What: "`--unix-socket`: mode, socket that is left over, end", Original: "0700; replaced; stays behind", Here: "0700; replaced; is removed",
+			Test: testSocket},
+		{Name: "socket-is-a-file", What: "`--unix-socket` names a file", Original: "refused, file untouched", Here: compat.Same, Test: testSocketFile},
+		{Name: "static", What: "`--www`: files, lists of folders, links", Original: "served", Here: compat.Same, Test: testStatic},
+		{Name: "static-missing", What: "`--www` names no folder", Original: "a warning", Here: compat.Same, Test: testStaticMissing},
+		{Name: "static-filter", What: "`--www` and the filter: hosts, methods, paths, other sites", Original: "not filtered: any page reads the files", Here: "filtered as the API is",
+			Test: testStaticFilter},
+		{Name: "static-prefix", What: "`--www-prefix` without slashes", Original: "`site` is taken for a host: the path goes to the API", Here: "slashes are added", Test: testStaticPrefix},
+		{Name: "api-prefix", What: "`--api-prefix`", Original: "cut off the path; `k8s-api` is taken for a host: 404", Here: "same; slashes are added",
+			Test: testAPIPrefix},
+		{Name: "api-prefix-kept", What: "`--api-prefix` that begins with `/api`", Original: "stays in the path, `/apifoo/` too", Here: compat.Same, Test: testAPIPrefixKept},
+		{Name: "server-path", What: "path in the kubeconfig's `server`", Original: "left out with a warning, unless `--append-server-path`",
+			Here: "used, unless `--append-server-path=false`", Test: testServerPath},
 	}
 }
 
-func filterRows() []row {
-	return []row{
-		{name: "hosts", what: "`--accept-hosts`", original: "403 for `[::1]:8001`, `localhost.`, `LOCALHOST`", here: "these are accepted; foreign names are not",
-			test: testHosts},
-		{name: "lists", what: "`--accept-paths`, `--reject-paths`, `--reject-methods`: order, empty lists, commas, parts", original: "regular expressions, split at each comma",
-			here: same, test: testFilterLists},
-		{name: "bad-expression", what: "expression that cannot be read", original: "ends, naming no flag", here: "an error that names the flag", test: testBadExpression},
-		{name: "refusals", what: "what a refused client gets", original: "403, `Forbidden` as text", here: "403, a Status that names the flag", test: testRefusals},
-		{name: "classes", what: "exec, attach; port-forward; exec through nodes", original: "403; served; served", here: "403 each, until `--allow`", test: testClasses},
-		{name: "disable-filter", what: "`--disable-filter`", original: "no check at all", here: "same; `--read-only`, `--deny` and the token still hold", test: testDisabled},
-		{name: "pages", what: "writes by pages of other sites", original: "served", here: "403; `--accept-origins` names exceptions", test: testPages},
-		{name: "page-sockets", what: "WebSockets by pages of other sites", original: "served", here: "403", test: testPageSockets},
-		{name: "unclean-paths", what: "`//`, `.` and `..` in paths", original: "307 to the clean path", here: "sent as they are", test: testUncleanPaths},
-		{name: "evasion", what: "rejected paths in disguise", original: "most are cleaned first", here: "403 for each form", test: testEvasion},
-		{name: "escapes", what: "`%2F` under `--api-prefix`", original: "becomes `/`", here: "is kept", test: testEscapes},
-		{name: "connect", what: "CONNECT", original: "404", here: "403", test: testConnect},
+func filterRows() []compat.Row {
+	return []compat.Row{
+		{Name: "hosts", What: "`--accept-hosts`", Original: "403 for `[::1]:8001`, `localhost.`, `LOCALHOST`", Here: "these are accepted; foreign names are not",
+			Test: testHosts},
+		{Name: "lists", What: "`--accept-paths`, `--reject-paths`, `--reject-methods`: order, empty lists, commas, parts", Original: "regular expressions, split at each comma",
+			Here: compat.Same, Test: testFilterLists},
+		{Name: "bad-expression", What: "expression that cannot be read", Original: "ends, naming no flag", Here: "an error that names the flag", Test: testBadExpression},
+		{Name: "refusals", What: "what a refused client gets", Original: "403, `Forbidden` as text", Here: "403, a Status that names the flag", Test: testRefusals},
+		{Name: "classes", What: "exec, attach; port-forward; exec through nodes", Original: "403; served; served", Here: "403 each, until `--allow`", Test: testClasses},
+		{Name: "disable-filter", What: "`--disable-filter`", Original: "no check at all", Here: "same; `--read-only`, `--deny` and the token still hold", Test: testDisabled},
+		{Name: "pages", What: "writes by pages of other sites", Original: "served", Here: "403; `--accept-origins` names exceptions", Test: testPages},
+		{Name: "page-sockets", What: "WebSockets by pages of other sites", Original: "served", Here: "403", Test: testPageSockets},
+		{Name: "unclean-paths", What: "`//`, `.` and `..` in paths", Original: "307 to the clean path", Here: "sent as they are", Test: testUncleanPaths},
+		{Name: "evasion", What: "rejected paths in disguise", Original: "most are cleaned first", Here: "403 for each form", Test: testEvasion},
+		{Name: "escapes", What: "`%2F` under `--api-prefix`", Original: "becomes `/`", Here: "is kept", Test: testEscapes},
+		{Name: "connect", What: "CONNECT", Original: "404", Here: "403", Test: testConnect},
 	}
 }
 
-func passingRows() []row {
-	return []row{
-		{name: "methods", what: "methods, bodies, HEAD, codes", original: "passed on", here: same, test: testMethods},
-		{name: "targets", what: "queries, characters that are unusual, absolute URLs, HTTP/1.0", original: "as they are; what needs it is escaped", here: same,
-			test: testTargets},
-		{name: "headers", what: "Host, X-Forwarded-For and other headers to the API server", original: "the API server's host; the client's address appended", here: same,
-			test: testHeaders},
-		{name: "compression", what: "gzip from the API server", original: "asked for and unpacked, unless the client asks or `--disable-compression`", here: same,
-			test: testCompression},
-		{name: "redirects", what: "redirects of the API server", original: "passed on, not followed", here: same, test: testRedirects},
-		{name: "impersonation", what: "`Impersonate-*` of a client", original: "passed on", here: same, test: testImpersonation},
-		{name: "authorization", what: "`Authorization` of a client", original: "takes the place of the kubeconfig's", here: "ignored with a warning; `--client-authorization`",
-			test: testAuthorization},
-		{name: "exec-plugin", what: "credential plugin whose credential has expired", original: "401, and the next request works", here: "no 401: the request is sent again",
-			test: testExecPlugin},
-		{name: "kubeconfig-edited", what: "kubeconfig that is edited", original: "not seen", here: "used at once; other context within 2 s", test: testKubeconfigEdited},
-		{name: "unreachable", what: "API server that is down", original: "500, text", here: "502, a Status that says what to do", test: testUnreachable},
-		{name: "tls-failure", what: "API server with another certificate", original: "500, text", here: "502, Status", test: testTLSFailure},
-		{name: "timeout", what: "API server that is silent in the TLS handshake", original: "500, text, after 10 s", here: "504, Status, after 10 s", test: testTimeout},
-		{name: "cut", what: "answer that the API server cuts", original: "cut; what has come may be lost", here: "cut; what has come is there", test: testCut},
+func passingRows() []compat.Row {
+	return []compat.Row{
+		{Name: "methods", What: "methods, bodies, HEAD, codes", Original: "passed on", Here: compat.Same, Test: testMethods},
+		{Name: "targets", What: "queries, characters that are unusual, absolute URLs, HTTP/1.0", Original: "as they are; what needs it is escaped", Here: compat.Same,
+			Test: testTargets},
+		{Name: "headers", What: "Host, X-Forwarded-For and other headers to the API server", Original: "the API server's host; the client's address appended", Here: compat.Same,
+			Test: testHeaders},
+		{Name: "compression", What: "gzip from the API server", Original: "asked for and unpacked, unless the client asks or `--disable-compression`", Here: compat.Same,
+			Test: testCompression},
+		{Name: "redirects", What: "redirects of the API server", Original: "passed on, not followed", Here: compat.Same, Test: testRedirects},
+		{Name: "impersonation", What: "`Impersonate-*` of a client", Original: "passed on", Here: compat.Same, Test: testImpersonation},
+		{Name: "authorization", What: "`Authorization` of a client", Original: "takes the place of the kubeconfig's", Here: "ignored with a warning; `--client-authorization`",
+			Test: testAuthorization},
+		{Name: "exec-plugin", What: "credential plugin whose credential has expired", Original: "401, and the next request works", Here: "no 401: the request is sent again",
+			Test: testExecPlugin},
+		{Name: "kubeconfig-edited", What: "kubeconfig that is edited", Original: "not seen", Here: "used at once; other context within 2 s", Test: testKubeconfigEdited},
+		{Name: "unreachable", What: "API server that is down", Original: "500, text", Here: "502, a Status that says what to do", Test: testUnreachable},
+		{Name: "tls-failure", What: "API server with another certificate", Original: "500, text", Here: "502, Status", Test: testTLSFailure},
+		{Name: "timeout", What: "API server that is silent in the TLS handshake", Original: "500, text, after 10 s", Here: "504, Status, after 10 s", Test: testTimeout},
+		{Name: "cut", What: "answer that the API server cuts", Original: "cut; what has come may be lost", Here: "cut; what has come is there", Test: testCut},
 	}
 }
 
-func streamRows() []row {
-	return []row{
-		{name: "watch", what: "watches", original: "each event at once", here: same, test: testWatch},
-		{name: "websocket", what: "WebSocket upgrades", original: "passed on", here: same, test: testWebSocket},
-		{name: "spdy", what: "SPDY upgrades", original: "passed on; bytes sent with the request are lost", here: "passed on, all bytes", test: testSPDY},
-		{name: "upgrade-refused", what: "upgrade that the API server refuses", original: "from 400 on passed on, below that 500", here: "passed on", test: testUpgradeRefused},
-		{name: "proxy-url", what: "upgrades with `proxy-url`", original: "go past the proxy", here: "go through it", test: testProxyURL},
-		{name: "keepalive", what: "`--keepalive 0`", original: "means 15 s", here: "means none; 15 s if not given", elsewhere: "cluster/keepalive_linux_test.go TestKeepalive"},
-		{name: "drain-watch", what: "SIGTERM: watches", original: "cut", here: "end in order", test: testDrainWatch},
-		{name: "drain-upgrade", what: "SIGTERM: upgraded connections", original: "cut", here: "may go on for `--drain-timeout`; new connections are refused at once",
-			test: testDrainUpgrade},
-		{name: "drain-request", what: "SIGTERM: other requests", original: "cut", here: "finish, or 503 after `--drain-timeout`", test: testDrainRequest},
-		{name: "header-limit", what: "header of a request", original: "1 MiB, then 431", here: "`--max-header-bytes`, then 431", test: testHeaderLimit},
-		{name: "header-timeout", what: "header that does not arrive", original: "waits for ever", here: "`--header-timeout`", test: testHeaderTimeout},
-		{name: "body-limit", what: "size of bodies", original: "no limit", here: "`--max-body-bytes`, then 413", test: testBodyLimit},
-		{name: "body-timeout", what: "body that does not arrive", original: "waits for ever", here: "`--body-timeout`, then 408", test: testBodyTimeout},
-		{name: "idle", what: "connection without a request", original: "kept for ever", here: "`--idle-timeout`", test: testIdle},
-		{name: "connections", what: "connections at a time", original: "no limit", here: "`--max-connections`; more wait", test: testConnectionLimit},
-		{name: "no-timeout", what: "answers that last", original: "no timeout", here: same, test: testLongAnswers},
+func streamRows() []compat.Row {
+	return []compat.Row{
+		{Name: "watch", What: "watches", Original: "each event at once", Here: compat.Same, Test: testWatch},
+		{Name: "websocket", What: "WebSocket upgrades", Original: "passed on", Here: compat.Same, Test: testWebSocket},
+		{Name: "spdy", What: "SPDY upgrades", Original: "passed on; bytes sent with the request are lost", Here: "passed on, all bytes", Test: testSPDY},
+		{Name: "upgrade-refused", What: "upgrade that the API server refuses", Original: "from 400 on passed on, below that 500", Here: "passed on", Test: testUpgradeRefused},
+		{Name: "proxy-url", What: "upgrades with `proxy-url`", Original: "go past the proxy", Here: "go through it", Test: testProxyURL},
+		{Name: "keepalive", What: "`--keepalive 0`", Original: "means 15 s", Here: "means none; 15 s if not given", Elsewhere: "cluster/keepalive_linux_test.go TestKeepalive"},
+		{Name: "drain-watch", What: "SIGTERM: watches", Original: "cut", Here: "end in order", Test: testDrainWatch},
+		{Name: "drain-upgrade", What: "SIGTERM: upgraded connections", Original: "cut", Here: "may go on for `--drain-timeout`; new connections are refused at once",
+			Test: testDrainUpgrade},
+		{Name: "drain-request", What: "SIGTERM: other requests", Original: "cut", Here: "finish, or 503 after `--drain-timeout`", Test: testDrainRequest},
+		{Name: "header-limit", What: "header of a request", Original: "1 MiB, then 431", Here: "`--max-header-bytes`, then 431", Test: testHeaderLimit},
+		{Name: "header-timeout", What: "header that does not arrive", Original: "waits for ever", Here: "`--header-timeout`", Test: testHeaderTimeout},
+		{Name: "body-limit", What: "size of bodies", Original: "no limit", Here: "`--max-body-bytes`, then 413", Test: testBodyLimit},
+		{Name: "body-timeout", What: "body that does not arrive", Original: "waits for ever", Here: "`--body-timeout`, then 408", Test: testBodyTimeout},
+		{Name: "idle", What: "connection without a request", Original: "kept for ever", Here: "`--idle-timeout`", Test: testIdle},
+		{Name: "connections", What: "connections at a time", Original: "no limit", Here: "`--max-connections`; more wait", Test: testConnectionLimit},
+		{Name: "no-timeout", What: "answers that last", Original: "no timeout", Here: compat.Same, Test: testLongAnswers},
 	}
 }
 
-func furtherRows() []row {
+func furtherRows() []compat.Row {
 	const none = "none"
-	return []row{
-		{name: "read-only", what: "`--read-only`, `--deny`", original: none, here: "by verb and resource", test: testReadOnly},
-		{name: "token", what: "`--require-token`", original: none, here: "query and cookie, header, or path; the API server never sees it", test: testToken},
-		{name: "same-user", what: "other users of this computer", original: "served", here: "403 with `--same-user`", test: testSameUser},
-		{name: "contexts", what: "other contexts", original: none, here: "`--contexts`: `/clusters/<context>/`", test: testContexts},
-		{name: "services", what: "Services by host name", original: none, here: "`<port>.<service>.<namespace>.svc.localhost`", elsewhere: "origin/origin_test.go TestTunnel"},
-		{name: "tls-files", what: "TLS with files", original: none, here: "read again when they change", test: testTLSFiles},
-		{name: "tls-self-signed", what: "TLS with a pair of this run", original: none, here: "`--tls-self-signed`", test: testSelfSigned},
-		{name: "client-ca", what: "client certificates", original: none, here: "`--tls-client-ca-file`", test: testClientCA},
-		{name: "http2", what: "HTTP/2 for clients", original: none, here: "with TLS and without", test: testHTTP2},
-		{name: "metrics", what: "metrics and health", original: none, here: "`--metrics-address`", test: testMetrics},
-		{name: "access-log", what: "access log", original: "`-v`, as text", here: "`-v 3`, as text or JSON, without tokens", test: testAccessLog},
-		{name: "page", what: "start page", original: none, here: "at `/` with `--ui` or `--api-prefix`", test: testPage},
+	return []compat.Row{
+		{Name: "read-only", What: "`--read-only`, `--deny`", Original: none, Here: "by verb and resource", Test: testReadOnly},
+		{Name: "token", What: "`--require-token`", Original: none, Here: "query and cookie, header, or path; the API server never sees it", Test: testToken},
+		{Name: "same-user", What: "other users of this computer", Original: "served", Here: "403 with `--same-user`", Test: testSameUser},
+		{Name: "contexts", What: "other contexts", Original: none, Here: "`--contexts`: `/clusters/<context>/`", Test: testContexts},
+		{Name: "services", What: "Services by host name", Original: none, Here: "`<port>.<service>.<namespace>.svc.localhost`", Elsewhere: "origin/origin_test.go TestTunnel"},
+		{Name: "tls-files", What: "TLS with files", Original: none, Here: "read again when they change", Test: testTLSFiles},
+		{Name: "tls-self-signed", What: "TLS with a pair of this run", Original: none, Here: "`--tls-self-signed`", Test: testSelfSigned},
+		{Name: "client-ca", What: "client certificates", Original: none, Here: "`--tls-client-ca-file`", Test: testClientCA},
+		{Name: "http2", What: "HTTP/2 for clients", Original: none, Here: "with TLS and without", Test: testHTTP2},
+		{Name: "metrics", What: "metrics and health", Original: none, Here: "`--metrics-address`", Test: testMetrics},
+		{Name: "access-log", What: "access log", Original: "`-v`, as text", Here: "`-v 3`, as text or JSON, without tokens", Test: testAccessLog},
+		{Name: "page", What: "start page", Original: none, Here: "at `/` with `--ui` or `--api-prefix`", Test: testPage},
 	}
 }

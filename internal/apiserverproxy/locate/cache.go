@@ -9,8 +9,10 @@ import (
 )
 
 const (
-	// maxCached bounds what a Locator keeps, counted in endpoints and one more for each destination: some 40 MiB.
-	maxCached = 1 << 18
+	// maxCached bounds what a Locator keeps, in bytes as size counts them.
+	maxCached = 48 << 20
+	// entryBytes is what an entry takes without its texts and endpoints, of which each takes endpointBytes.
+	entryBytes, endpointBytes = 512, 96
 	// maxCachedID is the longest ID that is kept: no object and no port have longer names (253 bytes and 63 or 15).
 	maxCachedID = 512
 )
@@ -29,21 +31,28 @@ type entry struct {
 
 	dest *Destination
 	err  error
+
+	bytes int // set by put
 }
 
-func (e *entry) weight() int {
-	if e.dest == nil {
-		return 1
+// size returns about how many bytes an entry takes. Clients choose the texts of those that are errors.
+func (e *entry) size(k key) int {
+	n := entryBytes + len(k.namespace) + len(k.id)
+	if e.err != nil {
+		n += len(e.err.Error())
 	}
-	return 1 + len(e.dest.Endpoints)
+	if e.dest != nil {
+		n += endpointBytes * len(e.dest.Endpoints)
+	}
+	return n
 }
 
 // cache is a bounded map. When it is full, entries go in no order: what is asked for often is back soon.
 type cache struct {
-	max int
+	max int // bytes
 
 	mu      sync.RWMutex
-	weight  int
+	bytes   int
 	entries map[key]*entry
 }
 
@@ -57,7 +66,8 @@ func (c *cache) get(k key) *entry {
 
 // put keeps an entry. The key is cloned: it is a part of a request's path, all of which would stay with it.
 func (c *cache) put(k key, e *entry) {
-	if len(k.namespace)+len(k.id) > maxCachedID || e.weight() > c.max {
+	e.bytes = e.size(k)
+	if len(k.namespace)+len(k.id) > maxCachedID || e.bytes > c.max {
 		return
 	}
 	k.namespace, k.id = strings.Clone(k.namespace), strings.Clone(k.id)
@@ -65,18 +75,18 @@ func (c *cache) put(k key, e *entry) {
 	defer c.mu.Unlock()
 	c.remove(k)
 	for other := range c.entries {
-		if c.weight+e.weight() <= c.max {
+		if c.bytes+e.bytes <= c.max {
 			break
 		}
 		c.remove(other)
 	}
 	c.entries[k] = e
-	c.weight += e.weight()
+	c.bytes += e.bytes
 }
 
 func (c *cache) remove(k key) {
 	if e := c.entries[k]; e != nil {
-		c.weight -= e.weight()
+		c.bytes -= e.bytes
 		delete(c.entries, k)
 	}
 }

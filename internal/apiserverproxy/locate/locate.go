@@ -57,7 +57,7 @@ type Services interface {
 	Slices(name service.Name) []*directory.Slice
 	// Version changes whenever the Service, one of its slices or a pod that one of them refers to changes, and is the same
 	// while none does. It changes together with what the other methods answer, or after it, never before. 0 means that
-	// nothing is known of the Service.
+	// nothing is known of the Service, or not when its pods change.
 	Version(name service.Name) uint64
 }
 

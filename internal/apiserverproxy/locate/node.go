@@ -36,8 +36,7 @@ func (l *Locator) nodeDestination(n *directory.Node, a address.Address) (*Destin
 	default:
 		d.Endpoints = []Endpoint{{Addr: netip.AddrPortFrom(addr.Unmap(), port), Node: n.Name}}
 	}
-	d.finish("", directory.BackendTLS{})
-	return d, nil
+	return d.finish("", directory.BackendTLS{})
 }
 
 // nodePort returns the port that an address means, and sets how to speak to it. The kubelet's port is spoken to as to a

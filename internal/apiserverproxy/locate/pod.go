@@ -36,8 +36,7 @@ func podDestination(p *directory.Pod, a address.Address) (*Destination, error) {
 		Scheme:    scheme(a.Scheme, "", port.Name),
 		Endpoints: []Endpoint{{Addr: netip.AddrPortFrom(p.Addrs[0].Unmap(), port.Number)}},
 	}
-	d.finish(p.UID, p.Backend)
-	return d, nil
+	return d.finish(p.UID, p.Backend)
 }
 
 // podPort returns the port that an address means.
@@ -58,10 +57,10 @@ func podPort(p *directory.Pod, a address.Address) (directory.PodPort, bool) {
 }
 
 // defaultPodPort is the first port of the first container that has any. Upstream does not look at its protocol, so this
-// does not either.
+// does not either, nor at sidecars: those among the init containers are there for others than the pod's own clients.
 func defaultPodPort(p *directory.Pod, scheme string) directory.PodPort {
 	switch {
-	case len(p.Ports) > 0:
+	case len(p.Ports) > 0 && !p.Ports[0].Sidecar:
 		return p.Ports[0]
 	case scheme == HTTPS:
 		return directory.PodPort{Number: 443}

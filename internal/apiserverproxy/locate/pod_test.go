@@ -1,6 +1,7 @@
 package locate_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -55,7 +56,9 @@ func TestPodUpstream(t *testing.T) {
 func TestPod(t *testing.T) {
 	foo := podWith([]string{"10.0.0.1", "fd00::1"}, tcp("web", 8080), tcp("https", 8443), tcp("grpc-api", 9000),
 		directory.PodPort{Name: "dns", Number: 53, Protocol: service.UDP}, tcp("", 9100))
-	l := locate.New(locate.Config{}, newWorld(foo, newPod("bare", "10.0.0.2")))
+	meshed := newPod("meshed", "10.0.0.3")
+	meshed.Ports = []directory.PodPort{{Name: "stats", Number: 15090, Protocol: service.TCP, Sidecar: true}}
+	l := locate.New(locate.Config{}, newWorld(foo, newPod("bare", "10.0.0.2"), meshed))
 	for query, want := range map[string]string{
 		"foo":              "http://10.0.0.1:8080",
 		"foo:":             "http://10.0.0.1:8080",
@@ -77,6 +80,8 @@ func TestPod(t *testing.T) {
 		"bare":             "http://10.0.0.2:80",
 		"https:bare:":      "https://10.0.0.2:443",
 		"https:bare:https": "https://10.0.0.2:443",
+		"meshed":           "http://10.0.0.3:80", // upstream knows no ports of sidecars
+		"meshed:stats":     "http://10.0.0.3:15090",
 	} {
 		d, err := find(t, l, address.Pod, query)
 		if err != nil {
@@ -142,6 +147,23 @@ func TestPodDestination(t *testing.T) {
 	if plain, err := find(t, l, address.Pod, "http:foo:"); err != nil || plain.TLS != (directory.BackendTLS{}) ||
 		plain.Key == got.Key {
 		t.Errorf("without TLS: error %v, %+v", err, plain)
+	}
+}
+
+// TestWrongAnnotations wants a target whose annotations about TLS are not valid to be refused in TLS, by words that say why, and
+// to be reached without.
+func TestWrongAnnotations(t *testing.T) {
+	p := podWith([]string{"10.0.0.1"}, tcp("", 80))
+	s := newService("web", port("", 80))
+	p.Backend, s.Backend = directory.BackendTLS{CA: directory.InvalidCA}, directory.BackendTLS{CA: directory.InvalidCA}
+	w := newWorld(p, newPod("a", "10.0.0.2"), s, newSlice("web", "1", "", 80, ready("10.0.0.2", "a")))
+	l := locate.New(locate.Config{}, w)
+	for kind, name := range map[address.Kind]string{address.Pod: "foo", address.Service: "web"} {
+		_, err := find(t, l, kind, "https:"+name+":")
+		refused(t, name, err, 503, fmt.Sprintf("%s %q: %v", kind, name, p.Backend.Err()))
+		if _, err := find(t, l, kind, name); err != nil {
+			t.Errorf("%s without TLS: %v", name, err)
+		}
 	}
 }
 

@@ -36,10 +36,14 @@ func noPort(a address.Address) error {
 // notAllowed is upstream's error for an address that is not global unicast.
 func notAllowed() error { return apierrors.NewBadRequest("address not allowed") }
 
-// finish sets what follows from all the rest.
-func (d *Destination) finish(uid string, tls directory.BackendTLS) {
+// finish sets what follows from all the rest. It fails if there can be no connection.
+func (d *Destination) finish(uid string, tls directory.BackendTLS) (*Destination, error) {
 	d.Key = d.Kind.String() + "/" + d.Namespace + "/" + d.Name + "/" + uid + ":" + d.Port + "/" + d.Scheme
 	if d.Scheme == HTTPS && !d.Kubelet {
 		d.TLS = tls
 	}
+	if err := d.TLS.Err(); err != nil {
+		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("%s %q: %v", d.Kind, d.Name, err))
+	}
+	return d, nil
 }

@@ -39,10 +39,11 @@ func (l *Locator) service(ctx context.Context, a address.Address) (d *Destinatio
 	if port.AppProtocol == "" {
 		port.AppProtocol = found.appProtocol
 	}
-	return serviceDestination(s, port, found.endpoints, a.Scheme), sure, nil
+	d, err = serviceDestination(s, port, found.endpoints, a.Scheme)
+	return d, sure, err
 }
 
-func serviceDestination(s *directory.Service, p directory.ServicePort, es []Endpoint, url string) *Destination {
+func serviceDestination(s *directory.Service, p directory.ServicePort, es []Endpoint, url string) (*Destination, error) {
 	d := &Destination{
 		Kind: address.Service, Namespace: s.Name.Namespace, Name: s.Name.Name, Port: p.Name,
 		Scheme: scheme(url, p.AppProtocol, p.Name), Endpoints: es, Affinity: s.Affinity, Cookie: s.Cookie,
@@ -54,8 +55,7 @@ func serviceDestination(s *directory.Service, p directory.ServicePort, es []Endp
 	if tls.ServerName == "" {
 		tls.ServerName = d.Name + "." + d.Namespace + ".svc"
 	}
-	d.finish(s.UID, tls)
-	return d
+	return d.finish(s.UID, tls)
 }
 
 // servicePort returns the port of a Service that an ID means. A name that the Service does not have is looked for in its

@@ -124,9 +124,8 @@ func TestUpstreamDistribution(t *testing.T) {
 func TestUpstreamResolve(t *testing.T) {
 	two := func() *directory.Service { return newService("alfa", port("https", 443), port("", 1234)) }
 	external := newService("alfa")
-	external.ExternalName, external.Selector = true, false
+	external.ExternalName = true
 	none := newService("alfa")
-	none.Headless = true
 	local := newSlice("alfa", "alfa-xxx", "https", 1443, ready("127.0.0.1", ""))
 	const missing, noPort = `no endpoints available for service "alfa"`, `no service port 443 found for service "alfa"`
 	for name, c := range map[string]struct {

@@ -220,7 +220,7 @@ func newService(name string, ports ...directory.ServicePort) *directory.Service 
 	for i := range ports {
 		ports[i].Protocol = service.TCP
 	}
-	return &directory.Service{Name: in(name), UID: "uid-" + name, Selector: true, Ports: ports,
+	return &directory.Service{Name: in(name), UID: "uid-" + name, Ports: ports,
 		Families: []service.Family{service.IPv4}}
 }
 

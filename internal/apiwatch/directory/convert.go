@@ -17,9 +17,7 @@ func ServiceOf(s *corev1.Service) (out *Service, problems []error) {
 	out = &Service{
 		Name:         service.Name{Namespace: checked.Shared(s.Namespace), Name: s.Name},
 		UID:          string(s.UID),
-		Headless:     s.Spec.ClusterIP == corev1.ClusterIPNone,
 		ExternalName: s.Spec.Type == corev1.ServiceTypeExternalName,
-		Selector:     len(s.Spec.Selector) > 0,
 		Families:     families(&c, s),
 		Affinity:     c.Affinity(s),
 		Cookie:       cookie(&c, s.Annotations[AnnotationAffinity]),
@@ -112,7 +110,7 @@ func endpoints(c *checked.Fields, s *discoveryv1.EndpointSlice) []Endpoint {
 		last = e
 		out = append(out, Endpoint{
 			Addr: e.Addr, Ready: e.Ready, Serving: e.Serving, Terminating: e.Terminating, Node: e.Node, Zone: e.Zone,
-			ForZones: e.ForZones, ForNodes: e.ForNodes, Pod: podOf(obj.TargetRef),
+			ForZones: e.ForZones, Pod: podOf(obj.TargetRef),
 		})
 	}
 	return out

@@ -19,13 +19,12 @@ func PodOf(p *corev1.Pod) (out *Pod, problems []error) {
 func entryOf(p *corev1.Pod) (out *podEntry, problems []error) {
 	c := checked.Fields{}
 	out = &podEntry{Pod: Pod{
-		Name:        service.Name{Namespace: checked.Shared(p.Namespace), Name: p.Name},
-		UID:         string(p.UID),
-		Addrs:       c.Addrs("status.podIPs", podIPs(p)),
-		HostNetwork: p.Spec.HostNetwork,
-		Terminated:  p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed,
-		Ports:       podPorts(&c, &p.Spec),
-		Backend:     backendTLS(&c, p.Annotations),
+		Name:       service.Name{Namespace: checked.Shared(p.Namespace), Name: p.Name},
+		UID:        string(p.UID),
+		Addrs:      c.Addrs("status.podIPs", podIPs(p)),
+		Terminated: p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed,
+		Ports:      podPorts(&c, &p.Spec),
+		Backend:    backendTLS(&c, p.Annotations),
 	}}
 	return out, c.Problems
 }
@@ -44,21 +43,21 @@ func podIPs(p *corev1.Pod) []string {
 // podPorts returns the ports of containers, then those of init containers that go on beside them (KEP-753).
 func podPorts(c *checked.Fields, spec *corev1.PodSpec) (out []PodPort) {
 	for i := range spec.Containers {
-		out = containerPorts(c, out, &spec.Containers[i])
+		out = containerPorts(c, out, &spec.Containers[i], false)
 	}
 	for i := range spec.InitContainers {
 		if checked.Deref(spec.InitContainers[i].RestartPolicy, "") == corev1.ContainerRestartPolicyAlways {
-			out = containerPorts(c, out, &spec.InitContainers[i])
+			out = containerPorts(c, out, &spec.InitContainers[i], true)
 		}
 	}
 	return slices.Clip(out)
 }
 
-func containerPorts(c *checked.Fields, out []PodPort, of *corev1.Container) []PodPort {
+func containerPorts(c *checked.Fields, out []PodPort, of *corev1.Container, sidecar bool) []PodPort {
 	for _, p := range of.Ports {
 		protocol, ok := c.Protocol("spec.containers.ports.protocol", p.Protocol)
 		if n, valid := c.Port("spec.containers.ports.containerPort", p.ContainerPort); ok && valid {
-			out = append(out, PodPort{Name: checked.Shared(p.Name), Number: n, Protocol: protocol})
+			out = append(out, PodPort{Name: checked.Shared(p.Name), Number: n, Protocol: protocol, Sidecar: sidecar})
 		}
 	}
 	return out

@@ -34,6 +34,8 @@ type Directory struct {
 	pods     *pods
 	nodes    *nodes
 	ask      asking
+
+	podsListed atomic.Bool // changes of pods are told
 }
 
 // asking is how single objects are asked for.
@@ -102,10 +104,15 @@ func (d *Directory) Node(ctx context.Context, name string) (*Node, error) {
 
 // Version returns a number that changes whenever the Service, one of its EndpointSlices, or a Pod that these refer to
 // changes, appears or goes. Numbers are not used again, also if a Service is made anew. Who computes from these objects reads
-// it first: if it is still the same later, so is the result. It is 0 while the watch does not know the Service: what is
-// computed then must not be kept, nor what is computed where a look-up failed. Changes of Pods that may not be listed are
-// not known.
-func (d *Directory) Version(name service.Name) uint64 { return d.services.version(name) }
+// it first: if it is still the same later, so is the result. It is 0 while the watch does not know the Service, or Pods may
+// not be listed, so that their changes are not known: what is computed then must not be kept, nor what is computed where a
+// look-up failed.
+func (d *Directory) Version(name service.Name) uint64 {
+	if !d.podsListed.Load() {
+		return 0
+	}
+	return d.services.version(name)
+}
 
 // APIServers returns where the API servers can be reached: all endpoints of the Service default/kubernetes, ready or not,
 // sorted. It costs next to nothing.

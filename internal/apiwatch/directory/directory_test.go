@@ -244,6 +244,22 @@ func TestWithoutPermission(t *testing.T) {
 	until(t, "[{InternalIP 10.240.0.11}] 10250", nodeAddrs(t, d, "n")) // once the refusal counts no more
 }
 
+// TestWithoutLists has a server that lets neither EndpointSlices nor pods be listed. What is computed from pods must not be kept
+// then: nobody would tell that an address is another pod's by now.
+func TestWithoutLists(t *testing.T) {
+	server, log := apitest.New(t), &lines{}
+	server.Set("services", svc("a", 80), true)
+	server.Miss("endpointslices", http.StatusForbidden)
+	server.Miss("pods", http.StatusForbidden)
+	d := follow(t, server.Client(t), slog.New(slog.NewTextHandler(log, nil)))
+	if got := ports(t, d, "a")(); got != "80" || d.Version(x("a")) != 0 {
+		t.Errorf("got %q, version %d", got, d.Version(x("a")))
+	}
+	if slices, others := log.count("Services have no endpoints"), log.count("objects may not be listed"); slices != 1 || others != 1 {
+		t.Errorf("said so %d times of slices, %d times of pods", slices, others)
+	}
+}
+
 // TestAPIServers follows the endpoints of default/kubernetes.
 func TestAPIServers(t *testing.T) {
 	server := apitest.New(t)

@@ -3,8 +3,8 @@ package directory
 import "slices"
 
 func (s *Service) equal(r *Service) bool {
-	return s.Name == r.Name && s.UID == r.UID && s.Headless == r.Headless && s.ExternalName == r.ExternalName &&
-		s.Selector == r.Selector && slices.Equal(s.Families, r.Families) && slices.Equal(s.Ports, r.Ports) &&
+	return s.Name == r.Name && s.UID == r.UID && s.ExternalName == r.ExternalName &&
+		slices.Equal(s.Families, r.Families) && slices.Equal(s.Ports, r.Ports) &&
 		s.Affinity == r.Affinity && s.Cookie == r.Cookie && s.Backend == r.Backend
 }
 
@@ -16,11 +16,11 @@ func (s *Slice) equal(r *Slice) bool {
 func (e Endpoint) equal(f Endpoint) bool {
 	return e.Addr == f.Addr && e.Ready == f.Ready && e.Serving == f.Serving && e.Terminating == f.Terminating &&
 		e.Node == f.Node && e.Zone == f.Zone && e.Pod == f.Pod &&
-		slices.Equal(e.ForZones, f.ForZones) && slices.Equal(e.ForNodes, f.ForNodes)
+		slices.Equal(e.ForZones, f.ForZones)
 }
 
 func (p *Pod) equal(q *Pod) bool {
-	return p.Name == q.Name && p.UID == q.UID && slices.Equal(p.Addrs, q.Addrs) && p.HostNetwork == q.HostNetwork &&
+	return p.Name == q.Name && p.UID == q.UID && slices.Equal(p.Addrs, q.Addrs) &&
 		p.Terminated == q.Terminated && slices.Equal(p.Ports, q.Ports) && p.Backend == q.Backend
 }
 

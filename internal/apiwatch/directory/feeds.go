@@ -16,12 +16,18 @@ import (
 // listRetry is the pause before a kind that may not be listed is tried again: roles are often made after what needs them.
 const listRetry = 30 * time.Second
 
+// What the log says of a kind that may not be listed.
+const (
+	eachIsAsked  = "objects may not be listed, so each is asked for when it is needed"
+	noneHasSlice = "EndpointSlices may not be listed, so Services have no endpoints"
+)
+
 func (d *Directory) feeds() []feed.Feed {
 	return []feed.Feed{d.serviceFeed(), d.sliceFeed(), d.podFeed(), d.nodeFeed()}
 }
 
 func (d *Directory) serviceFeed() feed.Feed {
-	return follow(d, d.serviceSink(), &corev1.Service{}, d.config.Client.CoreV1().Services(""), metav1.ListOptions{})
+	return follow(d, d.serviceSink(), &corev1.Service{}, d.config.Client.CoreV1().Services(""), metav1.ListOptions{}, eachIsAsked)
 }
 
 func (d *Directory) serviceSink() *feed.Sink[*corev1.Service, *Service] {
@@ -37,7 +43,7 @@ func (d *Directory) serviceSink() *feed.Sink[*corev1.Service, *Service] {
 // sliceFeed follows the slices of all Services, also of headless ones.
 func (d *Directory) sliceFeed() feed.Feed {
 	return follow(d, d.sliceSink(), &discoveryv1.EndpointSlice{}, d.config.Client.DiscoveryV1().EndpointSlices(""),
-		metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName})
+		metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName}, noneHasSlice)
 }
 
 func (d *Directory) sliceSink() *feed.Sink[*discoveryv1.EndpointSlice, *Slice] {
@@ -60,7 +66,7 @@ func (d *Directory) podFeed() feed.Feed {
 			fields.OneTermNotEqualSelector("status.phase", string(corev1.PodSucceeded)),
 			fields.OneTermNotEqualSelector("status.phase", string(corev1.PodFailed)),
 		).String(),
-	})
+	}, eachIsAsked)
 }
 
 func (d *Directory) podSink() *feed.Sink[*corev1.Pod, *podEntry] {
@@ -71,12 +77,15 @@ func (d *Directory) podSink() *feed.Sink[*corev1.Pod, *podEntry] {
 		return d.pods.known(e), !e.Terminated, problems
 	})
 	connect(s, d.ask.pods.forget, d.ask.pods.forgetAll,
-		func(_ service.Name, e *podEntry) { d.pods.set(e) }, d.pods.del, d.pods.replace)
+		func(_ service.Name, e *podEntry) { d.pods.set(e) }, d.pods.del, func(all []feed.Item[*podEntry]) {
+			d.pods.replace(all)
+			d.podsListed.Store(true)
+		})
 	return s
 }
 
 func (d *Directory) nodeFeed() feed.Feed {
-	return follow(d, d.nodeSink(), &corev1.Node{}, d.config.Client.CoreV1().Nodes(), metav1.ListOptions{})
+	return follow(d, d.nodeSink(), &corev1.Node{}, d.config.Client.CoreV1().Nodes(), metav1.ListOptions{}, eachIsAsked)
 }
 
 func (d *Directory) nodeSink() *feed.Sink[*corev1.Node, *Node] {
@@ -107,9 +116,9 @@ func connect[O metav1.Object, V any](
 
 // follow returns a feed that goes without a first list where the API server allows none.
 func follow[O metav1.Object, V any, L runtime.Object](
-	d *Directory, s *feed.Sink[O, V], example O, client feed.Lister[L], selectors metav1.ListOptions,
+	d *Directory, s *feed.Sink[O, V], example O, client feed.Lister[L], selectors metav1.ListOptions, absent string,
 ) feed.Feed {
 	return feed.Optional(d.source, s, example, client, selectors, listRetry, func(err error) {
-		d.config.Log.Warn("objects may not be listed, so each is asked for when it is needed", "error", err)
+		d.config.Log.Warn(absent, "error", err)
 	})
 }

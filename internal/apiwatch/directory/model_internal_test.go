@@ -69,7 +69,7 @@ func fresh(s Slice) *Slice {
 func step(r *rand.Rand, d *Directory, m *model) {
 	switch r.IntN(9) {
 	case 0:
-		s := Service{Name: pick(r, "service", 3), Headless: r.IntN(2) > 0}
+		s := Service{Name: pick(r, "service", 3), ExternalName: r.IntN(2) > 0}
 		m.services[s.Name] = s
 		d.services.setService(&s)
 	case 1:
@@ -124,6 +124,7 @@ func TestModel(t *testing.T) {
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		d := New(Config{})
+		d.podsListed.Store(true)
 		m := &model{map[service.Name]Service{}, map[service.Name]Slice{}, map[service.Name]Pod{}}
 		views, versions := map[service.Name]string{}, map[service.Name]uint64{}
 		given := map[uint64]string{}
@@ -187,6 +188,7 @@ func empty(t *testing.T, d *Directory, m *model) {
 // TestReadWhileChanged reads while all changes. What a Version stands for is the same before and after it was read twice.
 func TestReadWhileChanged(t *testing.T) {
 	d := New(Config{})
+	d.podsListed.Store(true)
 	close(d.synced)
 	m := &model{map[service.Name]Service{}, map[service.Name]Slice{}, map[service.Name]Pod{}}
 	end := make(chan struct{})

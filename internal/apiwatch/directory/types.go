@@ -12,9 +12,7 @@ import (
 type Service struct {
 	Name         service.Name
 	UID          string
-	Headless     bool             // it has no ClusterIP
 	ExternalName bool             // it stands for a name of the DNS
-	Selector     bool             // it has one: its endpoints are pods that a controller found
 	Families     []service.Family // spec.ipFamilies; the first is the primary one
 	Ports        []ServicePort    // in the object's order
 	Affinity     time.Duration    // for how long a client's address keeps its endpoint; 0: not at all
@@ -55,19 +53,17 @@ type Endpoint struct {
 	Node        string       // name of the node it runs on, or ""
 	Zone        string       // of that node, or ""
 	ForZones    []string     // topology hints: zones that should use it
-	ForNodes    []string     // nodes that should use it
 	Pod         service.Name // the pod that it says to be (targetRef); zero: none
 }
 
 // Pod is what a proxy needs to know of a Pod.
 type Pod struct {
-	Name        service.Name
-	UID         string
-	Addrs       []netip.Addr // status.podIPs; the first is the primary one
-	HostNetwork bool         // its addresses are the node's
-	Terminated  bool         // phase Succeeded or Failed: its address may be another pod's by now
-	Ports       []PodPort    // of its containers in their order, then of its sidecars (init containers that go on)
-	Backend     BackendTLS
+	Name       service.Name
+	UID        string
+	Addrs      []netip.Addr // status.podIPs; the first is the primary one
+	Terminated bool         // phase Succeeded or Failed: its address may be another pod's by now
+	Ports      []PodPort    // of its containers in their order, then of its sidecars (init containers that go on)
+	Backend    BackendTLS
 }
 
 // PodPort is a port that a container declares.
@@ -75,6 +71,7 @@ type PodPort struct {
 	Name     string // may be empty
 	Number   uint16
 	Protocol service.Protocol
+	Sidecar  bool // of an init container that goes on
 }
 
 // Node is what a proxy needs to know of a Node.

@@ -11,7 +11,8 @@
 // # Where
 //
 //   - Location, whatever the status; one that is no URL is an error. Content-Location, Refresh, Link, SourceMap, and
-//     Service-Worker-Allowed, which would otherwise give a target the whole host's pages.
+//     Service-Worker-Allowed, which would otherwise give a target the whole host's pages, and which ends below the prefix
+//     however it is written.
 //   - Set-Cookie: Path. Domain goes if it is the target or whom the client asked; other domains stay, and so does all else.
 //     A cookie without Path belongs to the folder of the request, which is below the prefix, but for a request to the prefix
 //     itself: then it gets one. A cookie named __Host-… must have Path=/, or a browser drops it (RFC 6265bis, 4.1.3.2). It stays
@@ -54,7 +55,9 @@
 //   - In HTML, space around a URL is none of it, and a URL may have escapes that package url refuses.
 //   - A page beside a Location is moved too.
 //   - A page that ends within a tag ends there.
-//   - URLs longer than 64 KiB in pages stay. The original holds all of the page, without a limit.
+//   - URLs longer than 64 KiB in pages stay, and lists of URLs that would become longer than 128 KiB. The original holds all of
+//     the page, without a limit.
+//   - In SVG and MathML <title/>, <style/> and <script/> end at once, as in browsers; the original takes what follows for their text.
 //   - br and zstd, which the original passes on with an empty body; parts and HEAD, which it breaks; ETag and digests, which it
 //     keeps.
 package rewrite

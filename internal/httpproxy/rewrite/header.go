@@ -8,7 +8,7 @@ import (
 // header moves the URLs of the fields that hold some.
 func (m *mover) header(h http.Header) {
 	m.each(h, "Content-Location", m.whole)
-	m.each(h, "Service-Worker-Allowed", m.whole)
+	m.each(h, "Service-Worker-Allowed", m.scope)
 	m.each(h, "Sourcemap", m.whole)
 	m.each(h, "Refresh", m.refresh)
 	m.each(h, "Link", m.links)
@@ -34,6 +34,20 @@ func (m *mover) whole(value string) string {
 		return value[:begin] + moved + value[end:]
 	}
 	return value
+}
+
+// scope moves a Service-Worker-Allowed. It bounds which pages a worker may control, all those of the host if it climbs high
+// enough, so that it is read as browsers read URLs (backslashes are slashes, tabs are nothing) and ends below the prefix always.
+func (m *mover) scope(value string) string {
+	v := strings.NewReplacer("\\", "/", "\t", "").Replace(strings.Trim(value, " \t"))
+	if r := split(v); r.origin == "" && !strings.HasPrefix(v, "/") {
+		folder := m.RequestPath[:strings.LastIndexByte(m.RequestPath, '/')+1]
+		v = "/" + strings.TrimPrefix(folder, "/") + v
+	}
+	if moved, ok := m.move(v); ok {
+		return moved
+	}
+	return m.Prefix + "/"
 }
 
 // trimmed returns where a value begins and ends without white space, as HTML has it.

@@ -37,7 +37,11 @@ func (m *mover) base(value string) {
 func (m *mover) parts(value string, next func(string) (begin, end, rest int)) (string, bool) {
 	var b strings.Builder
 	found := false
+	whole := value
 	for value != "" {
+		if b.Len() > maxMoved {
+			return whole, false
+		}
 		begin, end, rest := next(value)
 		moved, ok := m.move(value[begin:end])
 		b.WriteString(value[:begin])

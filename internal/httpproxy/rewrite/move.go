@@ -89,7 +89,7 @@ func (m *mover) move(raw string) (string, bool) {
 	case !strings.HasPrefix(r.path, "/"), r.host == "" && m.foreign:
 		return raw, false
 	}
-	if !asked || m.origin != "" {
+	if !asked || m.origin != "" || m.Hostless {
 		r.origin = m.origin
 	}
 	prefix := m.Prefix

@@ -15,6 +15,9 @@ type Page struct {
 	// prefix alone, or keep the client's host if they had it. That is how kube-apiserver answers, whose requests carry neither,
 	// and what its conformance tests compare with, byte by byte.
 	Scheme, Host string
+	// Hostless has moved URLs begin with the prefix also if they had the client's host: it is one that the client does not know.
+	// Scheme and Host are empty then.
+	Hostless bool
 	// Prefix is the path below which the answer is moved, escaped as the client sent it, without a slash at its end:
 	// "/api/v1/namespaces/default/services/web/proxy". Required.
 	Prefix string

@@ -8,6 +8,9 @@ const (
 	// maxValue is how many bytes an attribute's value may have to be moved; longer ones pass as they are. Servers take URLs
 	// of 8 KiB, and a srcset has a dozen of them.
 	maxValue = 64 << 10
+	// maxMoved is about how long a value of several URLs may become by being moved: each grows by the prefix, and 64 KiB have
+	// room for 32,000. One that would become longer passes as it is.
+	maxMoved = 2 * maxValue
 	// maxOut is about where a scanner stops to take input until its output has gone. Output can be longer than input: each
 	// link grows by the prefix.
 	maxOut = 64 << 10
@@ -58,8 +61,9 @@ type scanner struct {
 	matched int    // bytes that agree with raw in a name
 	raw     string // the element whose text is read
 
-	tag  tag
-	hold hold
+	tag     tag
+	drawing drawing
+	hold    hold
 }
 
 // write takes as much of a page as there is room for in out, and returns how much that was.

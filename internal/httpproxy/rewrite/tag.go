@@ -39,10 +39,11 @@ type tag struct {
 	quote     byte   // of the value; 0: none
 	kind      kind   // of the value
 	isRefresh bool   // http-equiv=refresh has been seen
+	slash     bool   // a slash was right before
 }
 
 func (t *tag) begin(end bool) {
-	t.end, t.element.n, t.seen, t.isRefresh = end, 0, t.seen[:0], false
+	t.end, t.element.n, t.seen, t.isRefresh, t.slash = end, 0, t.seen[:0], false, false
 }
 
 // inTag reads on in a tag.
@@ -88,8 +89,10 @@ func (s *scanner) beforeAttribute(c byte) {
 	case c == '>':
 		s.tagEnd()
 	case isSpace(c), c == '/':
+		s.tag.slash = c == '/'
 		s.i++
 	default:
+		s.tag.slash = false
 		s.tag.attribute.n = 0
 		if c == '=' { // HTML, 13.2.5.32: the name begins with it
 			s.tag.attribute.add(s.in[s.i : s.i+1])
@@ -168,14 +171,17 @@ func (s *scanner) attributeSeen() {
 	t.kind = k
 }
 
-// tagEnd ends a tag at its >. Several elements have text without markup, slash at the end or not.
+// tagEnd ends a tag at its >. Several elements have text without markup, slash at the end or not; but in SVG and MathML a slash
+// ends an element, and a script, style or title as well.
 func (s *scanner) tagEnd() {
 	s.metaEnd()
 	s.next(stateText)
-	if s.tag.end {
+	e := string(s.tag.element.text())
+	s.drawing.tag(e, s.tag.end, s.tag.slash)
+	if s.tag.end || s.tag.slash && s.drawing > 0 {
 		return
 	}
-	switch e := string(s.tag.element.text()); e {
+	switch e {
 	case "script":
 		s.raw, s.script, s.state = e, scriptData, stateScript
 	case "iframe", "noembed", "noframes", "noscript", "style", "textarea", "title", "xmp":

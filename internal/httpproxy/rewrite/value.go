@@ -92,8 +92,11 @@ func (s *scanner) change(n int, quote byte) {
 // that a tag around the value is given to who knows all of them.
 func decoded(raw []byte, quote byte) string {
 	s := string(raw)
-	if strings.IndexByte(s, '&') < 0 && strings.IndexByte(s, '\r') < 0 && strings.IndexByte(s, 0) < 0 {
-		return s
+	if strings.IndexByte(s, '\r') < 0 && strings.IndexByte(s, 0) < 0 {
+		const amp = "&amp;" // most are
+		if strings.Count(s, "&") == strings.Count(s, amp) {
+			return strings.ReplaceAll(s, amp, "&")
+		}
 	}
 	q := ""
 	if quote != 0 {

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/filters"
@@ -47,7 +48,8 @@ func (h *Handler) admit(ctx context.Context, info *request.RequestInfo, a addres
 
 // pathOf returns the path at the target as kube-apiserver puts it into the options (getRequestOptions in
 // apiserver/pkg/endpoints/handlers/get.go): decoded, with one slash at its begin, and one at its end if the request has any.
-// Policies are written for it, and whatever differs is a way around them.
+// Policies are written for it, and whatever differs is a way around them. Of dot segments they see what is left of them, which
+// is what the original asks the target for, and what a target makes of them here.
 func pathOf(info *request.RequestInfo) string {
 	const subresource = 3 // resource, name, "proxy"
 	p := strings.Join(info.Parts[min(subresource, len(info.Parts)):], "/")
@@ -56,6 +58,9 @@ func pathOf(info *request.RequestInfo) string {
 	}
 	if strings.HasSuffix(info.Path, "/") && !strings.HasSuffix(p, "/") {
 		p += "/"
+	}
+	if strings.Contains(p, "/.") {
+		p = utilnet.JoinPreservingTrailingSlash("/", p)
 	}
 	return p
 }

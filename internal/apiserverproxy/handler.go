@@ -104,6 +104,12 @@ func (h *Handler) Synced() <-chan struct{} { return h.directory.Synced() }
 // See httpproxy.Proxy.Drain.
 func (h *Handler) Drain(ctx context.Context) error { return h.proxy.Drain(ctx) }
 
+// Upgrades returns how many upgraded connections are open.
+func (h *Handler) Upgrades() int {
+	_, upgrades := h.proxy.Open()
+	return upgrades
+}
+
 // Collectors returns the metrics.
 func (h *Handler) Collectors() []prometheus.Collector {
 	silent := prometheus.NewGaugeFunc(prometheus.GaugeOpts{

@@ -277,20 +277,21 @@ func TestAdmission(t *testing.T) {
 }
 
 // TestAdmissionPath wants the path in the options to be what kube-apiserver puts there (getRequestOptions in
-// apiserver/pkg/endpoints/handlers/get.go): a policy that gates "/admin/" must not be got around.
+// apiserver/pkg/endpoints/handlers/get.go), but for dot segments: a policy that gates "/admin/" must not be got around.
 func TestAdmissionPath(t *testing.T) {
 	g := &gate{}
 	s := newStage(t, oneWeb(), func(c *apiserverproxy.Config) { c.Admission = g })
 	s.target("10.1.0.1:80", echo)
 	for asked, want := range map[string]string{
-		"": "", "/": "/", "//": "/", "/y%20z": "/y z", "/y%20z/": "/y z/", "//y": "/y", "/y//z/": "/y//z/", "/%2Fy": "/y", "/./y/": "/./y/",
+		"": "", "/": "/", "//": "/", "/y%20z": "/y z", "/y%20z/": "/y z/", "//y": "/y", "/y//z/": "/y//z/", "/%2Fy": "/y", "/./y/": "/y/",
+		"/x/../y": "/y", "/.y/": "/.y/",
 	} {
 		_ = s.get(service + asked)
 		if got := g.seen[len(g.seen)-1].GetObject().(*corev1.ServiceProxyOptions).Path; got != want {
 			t.Errorf("%q: the path is %q, want %q", asked, got, want)
 		}
 	}
-	for _, path := range []string{"/admin", "/admin/", "//admin/x", "/%61dmin/"} {
+	for _, path := range []string{"/admin", "/admin/", "//admin/x", "/%61dmin/", "/x/../admin", "/x%2f..%2fadmin/"} {
 		if a := s.get(service + path); a.code != 403 {
 			t.Errorf("%s: got %d", path, a.code)
 		}

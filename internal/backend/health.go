@@ -16,6 +16,9 @@ const (
 	// bounds for the same (failure accrual: 1 s to 1 min).
 	firstEjection   = time.Second
 	longestEjection = time.Minute
+	// trialTime is after which time without a result another request may try. An answer may take hours, such as that of a stream
+	// on which nothing happens, and the target must not be left out for so long.
+	trialTime = longestEjection
 	// returnTime is how long a target takes to have its whole share again, and firstWeight what it begins with: Envoy's
 	// slow start mode begins at 10 % (min_weight_percent) and grows in a straight line, as HAProxy's slowstart does.
 	returnTime  = 10 * time.Second
@@ -159,7 +162,7 @@ func (p *Pool) schedule() {
 	p.nextTrial = never
 	for _, t := range p.down {
 		if p.worthTrying(t.target) {
-			p.nextTrial = min(p.nextTrial, t.until)
+			p.nextTrial = min(p.nextTrial, t.next())
 		}
 	}
 }
@@ -167,7 +170,7 @@ func (p *Pool) schedule() {
 // due returns the target whose trial is due for the longest time, or nil.
 func (p *Pool) due(now time.Duration) (first *target) {
 	for _, t := range p.down {
-		if p.worthTrying(t.target) && now >= t.until && (first == nil || t.until < first.until) {
+		if p.worthTrying(t.target) && now >= t.next() && (first == nil || t.until < first.until) {
 			first = t.target
 		}
 	}
@@ -181,5 +184,13 @@ func (p *Pool) worthTrying(t *target) bool {
 			return false
 		}
 	}
-	return !t.trial
+	return true
+}
+
+// next is when a target that is left out may be tried.
+func (t *target) next() time.Duration {
+	if t.trial {
+		return max(t.until, t.patience)
+	}
+	return t.until
 }

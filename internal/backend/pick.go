@@ -145,7 +145,7 @@ func first(best *target, l []member, w *Want, may func(*target) bool) *target {
 }
 
 // usable tells whether a target is up, or may be tried.
-func (t *target) usable(now time.Duration) bool { return t.state == up || !t.trial && now >= t.until }
+func (t *target) usable(now time.Duration) bool { return t.state == up || now >= t.next() }
 
 // lease notes a pick.
 func (p *Pool) lease(now time.Duration, t *target) Lease {
@@ -155,7 +155,7 @@ func (p *Pool) lease(now time.Duration, t *target) Lease {
 	t.inFlight++
 	p.inFlight++
 	if t.state == down {
-		t.trial = true
+		t.trial, t.patience = true, now+trialTime
 		p.schedule()
 	}
 	return Lease{pool: p, target: t, trial: t.state == down}

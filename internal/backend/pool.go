@@ -76,6 +76,7 @@ type target struct {
 	ejections int               // in a row
 	until     time.Duration     // it is left out
 	trial     bool              // a request is on its way that may bring it back
+	patience  time.Duration     // until then no other may try
 	back      time.Duration     // when it was taken back; never: it has its whole weight
 }
 

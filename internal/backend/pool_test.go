@@ -172,6 +172,40 @@ func TestTrial(t *testing.T) {
 	})
 }
 
+// TestTrialWithoutEnd has a trial that nothing comes of for long, as of a stream that is silent. Another request may try after a
+// minute, and the first one's end changes nothing then.
+func TestTrialWithoutEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := backend.NewPool(backend.Config{})
+		p.Set(targets(3))
+		fail(t, p, addr(0))
+		time.Sleep(2 * time.Second) // it may be tried, by the test's own clock
+		silent := pick(t, p, backend.Want{})
+		if silent.Addr() != addr(0) {
+			t.Fatal("nobody tries")
+		}
+		time.Sleep(59 * time.Second) // not long enough, by the test's own clock
+		if got := seen(t, p, 100, backend.Want{}); slices.Contains(got, addr(0)) {
+			t.Fatal("a second request tried too early")
+		}
+		time.Sleep(2 * time.Second) // long enough, by the test's own clock
+		l := pick(t, p, backend.Want{})
+		if l.Addr() != addr(0) {
+			t.Fatal("nobody else tries")
+		}
+		if got := seen(t, p, 100, backend.Want{}); slices.Contains(got, addr(0)) {
+			t.Fatal("a third request tried at once")
+		}
+		l.Answered(0)
+		l.Done()
+		silent.Failed(backend.Broken)
+		silent.Done()
+		if got := p.Stats(); got.Ejected != 0 || got.InFlight != 0 {
+			t.Errorf("got %+v, want that it is back", got)
+		}
+	})
+}
+
 // TestStaleAnswer has a target answer a request that was sent before it was left out.
 func TestStaleAnswer(t *testing.T) {
 	p := backend.NewPool(backend.Config{})

@@ -26,6 +26,7 @@ type apiserverProxyFlags struct {
 	egress         string
 	onlyOnce       bool
 	metricsAddress string
+	profiling      bool
 	logFormat      string
 	verbosity      int
 }
@@ -36,6 +37,7 @@ func (f *apiserverProxyFlags) addFlags(flags *pflag.FlagSet) {
 	f.addKubelets(flags)
 	f.addLimits(flags)
 	flags.StringVar(&f.metricsAddress, "metrics-address", defaultAPIServerProxyMetrics, "Serve /metrics, /healthz and /readyz at this host:port; empty: not at all.")
+	flags.BoolVar(&f.profiling, "profiling", false, "Serve /debug/pprof at --metrics-address too. It lets whoever asks see memory and slow this process down.")
 	flags.IntVarP(&f.verbosity, "v", "v", 0, "Verbosity of the log on standard error; from 3 on, each request.")
 	flags.StringVar(&f.logFormat, "logging-format", "text", "Form of the log: text or json.")
 }
@@ -70,7 +72,7 @@ func (f *apiserverProxyFlags) addLimits(flags *pflag.FlagSet) {
 	v := &f.values
 	flags.IntVar(&v.MaxPerUser, "max-requests-per-user", apiserverproxy.DefaultMaxPerUser, "Most requests of one user at a time, upgrades included; below 0: no limit.")
 	flags.IntVar(&v.MaxPerTarget, "max-requests-per-target", apiserverproxy.DefaultMaxPerTarget, "Most requests to one node, pod or Service at a time; below 0: no limit.")
-	flags.IntVar(&v.MaxUpgrades, "max-upgrades", apiserverproxy.DefaultMaxUpgrades, "Most upgraded connections at a time; below 0: no limit.")
+	flags.IntVar(&v.MaxUpgrades, "max-upgrades", apiserverproxy.DefaultMaxUpgrades, "Most upgraded connections to targets at a time; below 0: no limit.")
 	flags.DurationVar(&v.Outbound.DialTimeout, "target-connect-timeout", 30*time.Second, "How long a connection to a target may take to be made.")
 	flags.DurationVar(&v.Outbound.HeaderTimeout, "target-header-timeout", 0, "How long a target may take to begin its answer; 0: for ever, as with kube-apiserver.")
 	flags.DurationVar(&v.Outbound.IdleTimeout, "target-idle-timeout", 0, "How long a connection to a target may be without a byte while in use; 0: for ever.")

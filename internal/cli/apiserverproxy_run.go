@@ -11,7 +11,9 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"runtime/debug"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -124,6 +126,7 @@ func (f *apiserverProxyFlags) front(ctx context.Context, errOut io.Writer, optio
 		IsGone:  apiserverproxy.IsGone,
 		Gone:    apiserverproxy.Gone(),
 		Proxy:   proxy.make,
+		Drain:   proxy.drain,
 	})
 	if err := errors.Join(err, proxy.failed); err != nil {
 		return err
@@ -146,6 +149,7 @@ func (f *apiserverProxyFlags) aggregated(ctx context.Context, errOut io.Writer, 
 		Options: options, Kubeconfig: r.rest, Access: r.access, Log: r.log,
 		IsProxy: func(q *http.Request) bool { return apiserverproxy.IsProxyPath(apiserverproxy.BaseAggregated, q) },
 		Proxy:   proxy.make,
+		Drain:   proxy.drain,
 	})
 	if err := errors.Join(err, proxy.failed); err != nil {
 		return err
@@ -166,6 +170,9 @@ func (l *late) make(next http.Handler, authz authorizer.Authorizer) http.Handler
 	return l.handler
 }
 
+// drain lets upgraded connections to targets end.
+func (l *late) drain(ctx context.Context) error { return l.handler.Drain(ctx) }
+
 // mounted is a server that the handler is mounted in.
 type mounted interface {
 	// Run serves until the context ends and all requests have; it returns nil then.
@@ -181,6 +188,7 @@ func (r *apiserverProxyRun) run(ctx context.Context, handler *apiserverproxy.Han
 	defer stop()
 	all, working := errgroup.WithContext(working)
 	all.Go(func() error { return handler.Run(working) })
+	all.Go(func() error { return giveBack(working, handler.Upgrades, debug.FreeOSMemory) })
 	all.Go(func() error { return r.metrics(handler, in).Run(working) })
 	all.Go(func() error {
 		defer stop()
@@ -198,9 +206,12 @@ func (r *apiserverProxyRun) metrics(handler *apiserverproxy.Handler, in mounted)
 	registry.MustRegister(observe.BuildInfo(version()), r.access)
 	registry.MustRegister(handler.Collectors()...)
 	gatherers := prometheus.Gatherers{registry, legacyregistry.DefaultGatherer}
+	pages := observe.Pages{
+		Component: "apiserver-proxy", Version: version(), Started: time.Now(), Profiling: r.flags.profiling,
+		Metrics: promhttp.HandlerFor(gatherers, promhttp.HandlerOpts{}),
+	}
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(gatherers, promhttp.HandlerOpts{}))
-	mux.Handle("/healthz", observe.Check(func() error { return nil }))
+	mux.Handle("/", pages.Handler())
 	mux.Handle("/readyz", observe.Check(func() error { return errors.Join(in.Ready(), handler.Ready()) }))
 	return observe.Server{Address: r.flags.metricsAddress, Handler: mux, Log: r.log, HardFail: true}
 }

@@ -42,7 +42,8 @@ type BufferedConn struct {
 
 	written atomic.Int64 // bytes
 
-	closing atomic.Pointer[func()] // told when the connection is closed; nil: nobody
+	mu   sync.Mutex             // guards tell
+	tell map[*exchange]struct{} // those that are told when the connection is closed: of HTTP/2, any number share it
 }
 
 // Buffered returns how many bytes can be read without waiting, at least. It may be called at any time.
@@ -62,10 +63,31 @@ func (c *BufferedConn) Written() int64 { return c.written.Load() }
 // Close implements net.Conn.
 func (c *BufferedConn) Close() error {
 	err := c.Conn.Close()
-	if told := c.closing.Swap(nil); told != nil {
-		(*told)()
+	c.mu.Lock()
+	tell := c.tell
+	c.tell = nil
+	c.mu.Unlock()
+	for x := range tell {
+		x.interrupt()
 	}
 	return err
+}
+
+// remember has an exchange told when the connection is closed.
+func (c *BufferedConn) remember(x *exchange) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tell == nil {
+		c.tell = make(map[*exchange]struct{}, 1)
+	}
+	c.tell[x] = struct{}{}
+}
+
+// forget ends that.
+func (c *BufferedConn) forget(x *exchange) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.tell, x)
 }
 
 // NetConn returns the connection below, as that of crypto/tls does.

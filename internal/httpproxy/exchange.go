@@ -28,10 +28,10 @@ type exchange struct {
 
 	cancel context.CancelCauseFunc
 	out    *http.Request
-	url    url.URL      // of out
-	body   *requestBody // of out; nil: none
-	conn   net.Conn     // to the target, once there is one
-	told   *func()      // by conn, when it is closed
+	url    url.URL       // of out
+	body   *requestBody  // of out; nil: none
+	conn   net.Conn      // to the target, once there is one
+	teller *BufferedConn // tells when conn is closed; nil: nobody does
 	trace  httptrace.ClientTrace
 
 	mu       sync.Mutex // guards the fields below, and w as long as there is no answer
@@ -86,7 +86,9 @@ func (p *Proxy) enter(x *exchange) error {
 func (x *exchange) end() {
 	x.cancel(errClosed)
 	x.body.finish()
-	x.untold()
+	x.mu.Lock()
+	x.forgotten()
+	x.mu.Unlock()
 	p := x.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -105,10 +107,10 @@ func (x *exchange) gotConn(info httptrace.GotConnInfo) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.conn = info.Conn
+	x.forgotten() // by the one before, which others may still use
 	if c := bufferedBelow(x.conn); c != nil && x.body != nil {
-		told := x.interrupt
-		x.told = &told
-		c.closing.Store(x.told)
+		x.teller = c
+		c.remember(x)
 	}
 }
 
@@ -123,10 +125,11 @@ func (x *exchange) interrupt() {
 	}
 }
 
-// untold has the connection forget the exchange.
-func (x *exchange) untold() {
-	if x.told != nil {
-		bufferedBelow(x.conn).closing.CompareAndSwap(x.told, nil)
+// forgotten has the connection forget the exchange. The caller holds mu.
+func (x *exchange) forgotten() {
+	if x.teller != nil {
+		x.teller.forget(x)
+		x.teller = nil
 	}
 }
 
@@ -164,13 +167,27 @@ func (x *exchange) roundTrip(rt http.RoundTripper) (*http.Response, error) {
 		resp.Body.Close()
 		return nil, Status(http.StatusBadGateway, ReasonBadGateway, fmt.Sprintf("the target has answered with code %d, which is none", resp.StatusCode))
 	}
-	if x.t.EditResponse != nil {
-		if err := x.t.EditResponse(resp); err != nil {
-			resp.Body.Close()
-			return nil, err
-		}
+	if err := x.editResponse(resp); err != nil {
+		return nil, err
 	}
 	return resp, nil
+}
+
+// editResponse lets the target's owner change the answer. Whatever comes of it, a panic included, an answer that is not passed on is
+// closed: the connection and whoever counts it wait for that.
+func (x *exchange) editResponse(resp *http.Response) (err error) {
+	if x.t.EditResponse == nil {
+		return nil
+	}
+	good := false
+	defer func() {
+		if !good {
+			resp.Body.Close()
+		}
+	}()
+	err = x.t.EditResponse(resp)
+	good = err == nil
+	return err
 }
 
 // explain returns why there is no answer: because of the client's body, of the proxy, or of the target.

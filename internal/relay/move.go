@@ -5,7 +5,7 @@ import "io"
 const (
 	// quiet is the buffer of a direction in which little is said. Most connections that are open for long are such, and what is
 	// said on them fits: io.Copy's 32 KiB for each direction were two thirds of what an idle WebSocket costs.
-	quiet = 2 << 10
+	quiet = 512
 	// busy is the largest buffer, which reads that come back filled lead to: io.Copy's.
 	busy = 32 << 10
 	// growth is how much larger each buffer is than the one before it.

@@ -95,9 +95,11 @@ func Join(ctx context.Context, a, b io.ReadWriteCloser) error {
 			Reset(b)
 		}
 	}
+	// What comes from a is read here: this goroutine has a stack that the handshake of TLS and a chain of handlers have made
+	// large, and a new one, which waits for b, stays small.
 	var other sync.WaitGroup
-	other.Go(func() { half(&errs[1], b, a) })
-	half(&errs[0], a, b)
+	other.Go(func() { half(&errs[1], a, b) })
+	half(&errs[0], b, a)
 	other.Wait()
 	a.Close()
 	b.Close()

@@ -74,9 +74,10 @@ type pool struct {
 	*backend.Pool
 	used atomic.Int64 // seconds of Unix time
 	to   atomic.Pointer[locate.Destination]
-	tags atomic.Pointer[tags] // nil: no cookies
+	also atomic.Pointer[locate.Destination] // another one with the same endpoints, such as by another spelling of the port
+	tags atomic.Pointer[tags]               // nil: no cookies
 
-	mu sync.Mutex // held while to changes
+	mu sync.Mutex // held while to and also change
 }
 
 // New returns a balancer without pools.
@@ -125,7 +126,7 @@ func (b *Balancer) poolOf(d *locate.Destination) *pool {
 	if now := time.Now().Unix(); p.used.Load() != now {
 		p.used.Store(now)
 	}
-	if p.to.Load() != d {
+	if p.to.Load() != d && p.also.Load() != d {
 		b.update(p, d)
 	}
 	return p
@@ -160,11 +161,16 @@ func (b *Balancer) addPool(key poolKey) *pool {
 func (b *Balancer) update(p *pool, d *locate.Destination) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if old := p.to.Load(); old == nil || !sameEndpoints(old, d) {
+	switch old := p.to.Load(); {
+	case old == d: // somebody was faster
+	case old != nil && sameEndpoints(old, d):
+		p.also.Store(d)
+	default:
 		p.Set(targetsOf(d.Endpoints, b.config.Zone))
 		p.tags.Store(tagsOf(d, b.config.CookieKey))
+		p.also.Store(nil)
+		p.to.Store(d)
 	}
-	p.to.Store(d)
 }
 
 // sameEndpoints tells whether a pool of one is a pool of the other.

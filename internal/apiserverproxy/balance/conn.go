@@ -58,12 +58,18 @@ func (t *try) dropEnded(info httptrace.GotConnInfo) {
 	}
 }
 
+// isHTTP2 tells whether a connection of TLS is one that requests share.
+func isHTTP2(c net.Conn) bool {
+	over, ok := c.(*tls.Conn)
+	return ok && over.ConnectionState().NegotiatedProtocol == "h2"
+}
+
 // ended tells whether an idle connection of HTTP/1 has something to read: that is its end, or a target that says why it ends.
 func ended(c net.Conn) bool {
 	for {
 		switch known := c.(type) {
 		case *tls.Conn:
-			if known.ConnectionState().NegotiatedProtocol == "h2" {
+			if isHTTP2(known) {
 				return false
 			}
 			c = known.NetConn()

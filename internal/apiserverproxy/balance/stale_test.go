@@ -167,3 +167,31 @@ func TestStaleIsNobodysFault(t *testing.T) {
 		t.Errorf("%v ejections", got)
 	}
 }
+
+// TestOnlyUnsentMeansOnce has a target that hears a second request on a connection and ends it. net/http would send one that is
+// idempotent again by itself.
+func TestOnlyUnsentMeansOnce(t *testing.T) {
+	for _, method := range []string{"GET", "HEAD", "OPTIONS"} {
+		a, heard := odd(t, func(c *net.TCPConn, _ *bufio.Reader, next func() *http.Request) {
+			if next() == nil {
+				return
+			}
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			next()
+		})
+		tr := transport(t)
+		w := newWorldOf(balance.Config{Transports: transports{tr, tr}, OnlyUnsent: true}, a)
+		if _, _, err := w.ask(t, "GET", nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := w.ask(t, method, nil); err == nil || !strings.Contains(err.Error(), "not sent twice") {
+			t.Errorf("%s: got %v, want that it is not sent twice", method, err)
+		}
+		if n := heard.Load(); n != 2 {
+			t.Errorf("%s: the target has heard %d requests, want 2", method, n)
+		}
+		if _, _, err := w.ask(t, "GET", nil); err != nil {
+			t.Errorf("%s: then %v", method, err)
+		}
+	}
+}

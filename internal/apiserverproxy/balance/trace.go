@@ -48,7 +48,11 @@ func (t *try) getConn(hostPort string) {
 	t.mu.Lock()
 	t.settle()
 	t.connected, t.heard = false, false
-	if t.cancel != nil && !t.late {
+	if t.once && t.sent && !t.shared {
+		t.stopped = true
+		t.cancel(errSent)
+	}
+	if t.hurry && !t.late {
 		if t.timer == nil {
 			t.timer = time.AfterFunc(connectTimeout, t.tooLate)
 		} else {
@@ -81,7 +85,12 @@ func (t *try) gotConn(info httptrace.GotConnInfo) {
 	t.mu.Lock()
 	t.stopTimer()
 	t.connected, t.reused, t.conn, t.got = true, info.Reused, countedOf(info.Conn), time.Now()
+	t.shared = t.h2c || t.once && isHTTP2(info.Conn)
+	stopped := t.stopped
 	t.mu.Unlock()
+	if stopped {
+		info.Conn.Close() // net/http may not have looked at the context
+	}
 	t.dropEnded(info)
 	if t.outer != nil && t.outer.GotConn != nil {
 		t.outer.GotConn(info)

@@ -47,7 +47,9 @@ type try struct {
 
 	answer        heldBody // room for the answer's
 	mayTwice, h2c bool
-	cancel        context.CancelCauseFunc // nil: the try has all the time there is
+	hurry         bool                    // another endpoint is left: connecting must not take long
+	once          bool                    // net/http must not send it again by itself either
+	cancel        context.CancelCauseFunc // nil: nothing but the request's own context ends the try
 
 	mu        sync.Mutex  // guards the fields below; hooks are called by other goroutines
 	timer     *time.Timer // of connecting
@@ -56,7 +58,9 @@ type try struct {
 	got       time.Time // the connection
 	reused    bool      // the connection has served before
 	conn      counted
+	shared    bool // it is of HTTP/2; found out where once asks for it
 	sent      bool // something of the request was written, as far as is known
+	stopped   bool // it was, and would have been once more
 	heard     bool // something of an answer has come
 }
 
@@ -72,7 +76,9 @@ func (x *Exchange) newTry(r *http.Request, at place, b *body, mayTwice, more boo
 		t.url.Scheme = locate.HTTP // with a transport of its own
 	}
 	ctx := t.from
-	if more && x.pool != nil && x.pool.Others(append(x.want.Avoid, at.addr)) {
+	t.once = x.b.config.OnlyUnsent
+	t.hurry = more && x.pool != nil && x.pool.Others(append(x.want.Avoid, at.addr))
+	if t.hurry || t.once {
 		ctx, t.cancel = context.WithCancelCause(ctx)
 	}
 	t.req = *r.WithContext(t.traced(ctx))
@@ -88,7 +94,11 @@ func (t *try) roundTrip(rt http.RoundTripper) (*http.Response, error) {
 	resp, err := rt.RoundTrip(&t.req)
 	t.mu.Lock()
 	t.stopTimer()
-	if t.late && err != nil && !t.connected {
+	switch {
+	case err == nil:
+	case t.stopped:
+		err = errSent
+	case t.late && !t.connected:
 		err = &slowConnect{t.at.host}
 	}
 	got := t.got
@@ -124,8 +134,8 @@ func (t *try) judge(err error) verdict {
 	t.settle()
 	v := no
 	switch {
-	case t.from.Err() != nil, t.body.broken():
-		return no // the client has gone, or does not send what it promised
+	case t.from.Err() != nil, t.body.broken(), t.stopped:
+		return no // the client has gone, or does not send what it promised; or there was a try too many
 	case !t.connected, t.late && !t.sent:
 		t.at.failed(backend.Unreachable)
 		v = connect
@@ -149,6 +159,9 @@ func (t *try) judge(err error) verdict {
 	}
 	return v
 }
+
+// errSent says that a request must not be sent again.
+var errSent = errors.New("the connection broke after the request was sent, and it is not sent twice")
 
 func isTimeout(err error) bool {
 	var timeout net.Error

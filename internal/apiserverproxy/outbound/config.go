@@ -33,8 +33,9 @@ const (
 	streamWindow  = 1 << 20 // bytes of one HTTP/2 stream that the client has not taken yet
 
 	// maxEgressDials is how many connections through an egress proxy are being made at a time; its dialer does not always
-	// end when it is told to. More wait.
-	maxEgressDials = 256
+	// end when it is told to. More wait. maxTargetDials is how many of them may be to one address: one that does not answer
+	// must not keep all others waiting. Those to one that does take no time.
+	maxEgressDials, maxTargetDials = 1024, 64
 )
 
 // DialFunc makes a connection: that of net.Dialer.DialContext. The context counts until it returns.

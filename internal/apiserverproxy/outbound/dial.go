@@ -18,7 +18,7 @@ func dialer(c *Config, g *guard) DialFunc {
 		if resolver == nil {
 			resolver = net.DefaultResolver
 		}
-		e := &egress{through: c.Egress, guard: g, resolver: resolver, timeout: c.DialTimeout, slots: make(chan struct{}, maxEgressDials)}
+		e := &egress{through: c.Egress, guard: g, resolver: resolver, timeout: c.DialTimeout, slots: newSlots()}
 		dial = e.dial
 	}
 	return watched(dial, c.IdleTimeout, g.metrics)
@@ -47,7 +47,7 @@ type egress struct {
 	guard    *guard
 	resolver *net.Resolver
 	timeout  time.Duration
-	slots    chan struct{}
+	slots    *slots
 }
 
 func (e *egress) dial(ctx context.Context, _, address string) (net.Conn, error) {
@@ -98,10 +98,9 @@ func (e *egress) dialOne(ctx context.Context, to netip.AddrPort) (net.Conn, erro
 	if err := e.guard.check(to); err != nil {
 		return nil, opError(to, err)
 	}
-	select {
-	case e.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, opError(to, ctx.Err())
+	give, err := e.slots.take(ctx, to)
+	if err != nil {
+		return nil, opError(to, err)
 	}
 	type dialled struct {
 		conn net.Conn
@@ -109,7 +108,7 @@ func (e *egress) dialOne(ctx context.Context, to netip.AddrPort) (net.Conn, erro
 	}
 	done := make(chan dialled)
 	go func() {
-		defer func() { <-e.slots }()
+		defer give()
 		conn, err := e.through(ctx, "tcp", to.String())
 		select {
 		case done <- dialled{conn, err}:

@@ -28,6 +28,7 @@ type AggregatedConfig struct {
 	// Proxy makes the handler of those requests, which have passed what FrontConfig.Proxy's have, and in the core group as
 	// well. RemoteAddr and Host are those of the API server's client. next answers 404. Required.
 	Proxy func(next http.Handler, authz authorizer.Authorizer) http.Handler
+	Drain func(context.Context) error // as FrontConfig's
 	// Access counts requests and logs them at verbosity 3. Optional.
 	Access *observe.AccessMetrics
 	Log    *slog.Logger // required
@@ -57,6 +58,7 @@ func NewAggregated(c AggregatedConfig) (*Aggregated, error) {
 	}
 	a := &Aggregated{server: s, config: c}
 	documents.ready(s.Ready)
+	s.drains = drainsOf(c.Drain)
 	proxy := checked(Group, s.trust.unhopped(c.Proxy(http.NotFoundHandler(), chain.authz)))
 	a.handler = counted(c.Log, c.Access, chain.build(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c.IsProxy(r) {
@@ -77,7 +79,7 @@ func (a *Aggregated) Run(ctx context.Context) error {
 	if err := a.trust.start(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
-	listener, err := a.secure(ctx)
+	listener, err := a.secure()
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,9 @@ type FrontConfig struct {
 	IsGone func(*http.Request) bool
 	// Gone serves requests that have been authenticated but not authorized. Required with IsGone.
 	Gone http.Handler
+	// Drain ends what Proxy's handler has open when the server ends, within the context: upgraded connections, of which
+	// net/http knows nothing. It may be called when there was no request. Optional.
+	Drain func(context.Context) error
 	// MaxUpgrades is how many upgraded connections are passed on at a time. Default: DefaultMaxUpgrades.
 	MaxUpgrades int
 	// Access counts requests and logs them at verbosity 3. Optional.
@@ -61,7 +64,8 @@ func NewFront(c FrontConfig) (*Front, error) {
 	if c.MaxUpgrades == 0 {
 		c.MaxUpgrades = DefaultMaxUpgrades
 	}
-	s.pass = httpproxy.New(httpproxy.Config{Log: c.Log, MaxUpgrades: c.MaxUpgrades})
+	passed := httpproxy.New(httpproxy.Config{Log: c.Log, MaxUpgrades: c.MaxUpgrades})
+	s.drains = drainsOf(passed.Drain, c.Drain)
 	chain, err := s.chain()
 	if err != nil {
 		return nil, err
@@ -71,9 +75,10 @@ func NewFront(c FrontConfig) (*Front, error) {
 		return nil, err
 	}
 	f := &Front{server: s, config: c, front: &pass{
-		log: c.Log, origin: from, proxy: s.pass, trust: s.trust, infos: chain.infos, unknown: stranger(chain),
+		log: c.Log, origin: from, proxy: passed, trust: s.trust, infos: chain.infos, unknown: stranger(chain),
 		certFile: c.Options.ProxyClientCertFile, keyFile: c.Options.ProxyClientKeyFile,
 	}}
+	f.front.swap(&passLanes{})
 	f.handler = counted(c.Log, c.Access, f.route(chain))
 	return f, nil
 }
@@ -127,7 +132,7 @@ func (f *Front) Run(ctx context.Context) error {
 
 // listeners opens the ports.
 func (f *Front) listeners(ctx context.Context) ([]net.Listener, error) {
-	secure, err := f.secure(ctx)
+	secure, err := f.secure()
 	if err != nil {
 		return nil, err
 	}

@@ -81,6 +81,9 @@ func newOrigin(config *rest.Config) (*origin, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the API server's address: %w", err)
 	}
+	if server.Scheme != "https" {
+		return nil, fmt.Errorf("the API server's address %s is not of https: nothing but TLS tells it, or whatever is there in its place, that an identity comes from here", server)
+	}
 	tlsConfig := config.TLSClientConfig
 	tlsConfig.CertFile, tlsConfig.KeyFile, tlsConfig.CertData, tlsConfig.KeyData = "", "", nil, nil
 	return &origin{server: server, config: tlsConfig, proxy: config.Proxy}, nil
@@ -106,21 +109,25 @@ func (o *origin) base() (*tls.Config, error) {
 }
 
 // lanes returns new transports for both kinds of clients; those with a certificate are nil if there is none.
-func (o *origin) lanes(certFile, keyFile string) (plain, identified *lanes, err error) {
+func (o *origin) lanes(certFile, keyFile string) (*passLanes, error) {
 	base, err := o.base()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	plain = newLanes(base, o.proxy)
+	l := &passLanes{plain: newLanes(base, o.proxy)}
 	if certFile == "" {
-		return plain, nil, nil
+		return l, nil
 	}
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the front-proxy certificate: %w", err)
+		return nil, fmt.Errorf("read the front-proxy certificate: %w", err)
+	}
+	if l.chain, err = parsed(pair.Certificate); err != nil {
+		return nil, err
 	}
 	secure := base.Clone()
 	// Whatever authorities the API server names: with another certificate it would not be asked.
 	secure.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
-	return plain, newLanes(secure, o.proxy), nil
+	l.identified = newLanes(secure, o.proxy)
+	return l, nil
 }

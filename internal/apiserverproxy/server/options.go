@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/server/options"
 )
 
@@ -31,9 +32,9 @@ type Options struct {
 	DrainTimeout time.Duration
 }
 
-// NewOptions returns the defaults, which are upstream's but for three: the port is 6443, a certificate that nobody has given
+// NewOptions returns the defaults, which are upstream's but for four: the port is 6443, a certificate that nobody has given
 // is made in memory and not on disk, and UIDs are read from X-Remote-Uid where --requestheader-client-ca-file is given, since
-// a client cannot write that header here.
+// a client cannot write that header here; and the group system:masters may do everything, as at kube-apiserver.
 func NewOptions() *Options {
 	o := &Options{
 		Serving:        options.NewSecureServingOptions(),
@@ -45,6 +46,8 @@ func NewOptions() *Options {
 	o.Serving.BindPort = DefaultSecurePort
 	o.Serving.ServerCert.CertDirectory, o.Serving.ServerCert.PairName = "", "varco"
 	o.Authentication.RequestHeader.UIDHeaders = []string{"x-remote-uid"}
+	// As kube-apiserver itself, which asks nobody about them.
+	o.Authorization.WithAlwaysAllowGroups(user.SystemPrivilegedGroup)
 	return o
 }
 

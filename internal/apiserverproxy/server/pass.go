@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -12,7 +13,7 @@ import (
 	"sync/atomic"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apiserver/pkg/endpoints/filters"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
 
@@ -35,17 +36,19 @@ type pass struct {
 }
 
 type passLanes struct {
-	plain      *lanes
-	identified *lanes // nil: there is no front-proxy certificate
+	plain      *lanes              // nil: nothing can be passed on
+	identified *lanes              // nil: there is no front-proxy certificate
+	chain      []*x509.Certificate // of the front-proxy certificate
+	vouching   atomic.Pointer[vouching]
 }
 
 // load makes transports with the files as they are now. Requests that are being served keep theirs.
 func (p *pass) load() error {
-	plain, identified, err := p.origin.lanes(p.certFile, p.keyFile)
+	next, err := p.origin.lanes(p.certFile, p.keyFile)
 	if err != nil {
 		return err
 	}
-	p.swap(&passLanes{plain, identified})
+	p.swap(next)
 	return nil
 }
 
@@ -62,6 +65,11 @@ func (p *pass) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		httpproxy.Fail(w, r, err)
 		return
 	}
+	l := p.lanes.Load()
+	if l.plain == nil {
+		httpproxy.Fail(w, r, httpproxy.Status(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "the server has not started yet, or is ending"))
+		return
+	}
 	v := p.trust.judge(r)
 	who, err := p.trust.named(v, r)
 	switch {
@@ -69,29 +77,29 @@ func (p *pass) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.log.Debug("a client certificate was refused", "remote", r.RemoteAddr, "error", err)
 		p.unknown.ServeHTTP(w, r)
 	case who == nil:
-		p.asIs(w, r)
+		p.asIs(w, r, l)
 	case who == v.client:
-		p.as(w, r, v.fields, v.unsaid)
+		p.as(w, r, l, v.fields, v.unsaid)
 	default:
 		fields, err := v.by.fields(who.User)
-		p.as(w, r, fields, err)
+		p.as(w, r, l, fields, err)
 	}
 }
 
 // as passes a request on as that of a client whose identity this server vouches for.
-func (p *pass) as(w http.ResponseWriter, r *http.Request, fields http.Header, err error) {
-	l := p.lanes.Load().identified
-	switch {
-	case err != nil:
+func (p *pass) as(w http.ResponseWriter, r *http.Request, l *passLanes, fields http.Header, err error) {
+	if err == nil && l.identified == nil {
+		err = errors.New("client certificates are not carried over to the API server here, since --proxy-client-cert-file is missing: use a token")
+	}
+	if err == nil {
+		err = p.mayVouch(l)
+	}
+	if err != nil {
 		httpproxy.Fail(w, r, httpproxy.Status(http.StatusForbidden, metav1.StatusReasonForbidden, err.Error()))
-		return
-	case l == nil:
-		httpproxy.Fail(w, r, httpproxy.Status(http.StatusForbidden, metav1.StatusReasonForbidden,
-			"client certificates are not carried over to the API server here, since --proxy-client-cert-file is missing: use a token"))
 		return
 	}
 	names := p.trust.now.Load().headers
-	p.send(w, r, l, true, func(out *http.Request) {
+	p.send(w, r, l.identified, true, func(out *http.Request) {
 		names.Strip(out.Header)
 		delete(out.Header, "Authorization") // of two credentials the API server takes the certificate, too
 		maps.Copy(out.Header, fields)
@@ -101,13 +109,13 @@ func (p *pass) as(w http.ResponseWriter, r *http.Request, fields http.Header, er
 }
 
 // asIs passes a request on with the client's own credentials, or none.
-func (p *pass) asIs(w http.ResponseWriter, r *http.Request) {
+func (p *pass) asIs(w http.ResponseWriter, r *http.Request, l *passLanes) {
 	names := p.trust.now.Load().headers
 	credentials := hasToken(r)
 	if !credentials && r.ProtoMajor == 2 {
 		w.Header().Set("Connection", "close") // CVE-2023-44487: strangers get no connections to keep, as upstream (KEP-4018)
 	}
-	p.send(w, r, p.lanes.Load().plain, credentials, func(out *http.Request) {
+	p.send(w, r, l.plain, credentials, func(out *http.Request) {
 		names.Strip(out.Header)
 		stripTrailers(out, names)
 		p.place(out)
@@ -175,8 +183,8 @@ func lasts(infos *request.RequestInfoFactory, r *http.Request) bool {
 // hasToken says whether the request has a bearer token, right or wrong, where upstream looks for one.
 func hasToken(r *http.Request) bool {
 	if auth := textproto.TrimString(r.Header.Get("Authorization")); auth != "" {
-		scheme, token, ok := strings.Cut(auth, " ")
-		if ok && strings.EqualFold(scheme, "bearer") && token != "" {
+		scheme, token, _ := strings.Cut(auth, " ")
+		if strings.EqualFold(scheme, "bearer") && token != "" && token[0] != ' ' {
 			return true
 		}
 	}
@@ -250,7 +258,17 @@ func (b *trailed) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// stranger returns upstream's answer to whom it does not know.
+// stranger returns upstream's answer to whom it does not know. It is audited: the API server does not see such a request.
 func stranger(c *chain) http.Handler {
-	return filters.WithRequestInfo(filters.Unauthorized(c.codecs), c.infos)
+	refusing := *c
+	refusing.authn = nobody{}
+	return refusing.build(http.NotFoundHandler(), true)
+}
+
+// nobody authenticates no request.
+type nobody struct{}
+
+// AuthenticateRequest implements authenticator.Request.
+func (nobody) AuthenticateRequest(*http.Request) (*authenticator.Response, bool, error) {
+	return nil, false, nil
 }

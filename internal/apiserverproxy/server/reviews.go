@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -8,11 +9,15 @@ import (
 	"sync"
 	"time"
 
+	authnv1 "k8s.io/api/authentication/v1"
+	authzv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
 	"k8s.io/apiserver/pkg/authentication/group"
 	"k8s.io/apiserver/pkg/authentication/request/anonymous"
 	unionauthn "k8s.io/apiserver/pkg/authentication/request/union"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
 	"k8s.io/apiserver/pkg/authorization/path"
@@ -29,6 +34,8 @@ const (
 
 	// deniedPause is how often the log says that reviews are forbidden.
 	deniedPause = time.Minute
+	// deniedRetry is how often a review is tried after one was forbidden, whether clients ask or not.
+	deniedRetry = 10 * time.Second
 )
 
 // reviewer asks the API server who a token is, and what users may.
@@ -115,6 +122,43 @@ func (r *reviewer) authorizer(o *Options) (authorizer.Authorizer, error) {
 	)
 }
 
+// Run finds out when reviews that were forbidden are allowed again, until the context ends: whoever goes by Ready sends no
+// clients meanwhile, for whom the API server would be asked.
+func (r *reviewer) Run(ctx context.Context) error {
+	tick := time.NewTicker(deniedRetry)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			r.retry(ctx)
+		}
+	}
+}
+
+// retry asks for a review of the kind that was forbidden. What it says does not matter.
+func (r *reviewer) retry(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, deniedRetry)
+	defer cancel()
+	var err error
+	switch r.forbidden() {
+	case "":
+		return
+	case "tokenreviews":
+		review := &authnv1.TokenReview{Spec: authnv1.TokenReviewSpec{Token: "nobody's"}}
+		_, err = r.authn.AuthenticationV1().TokenReviews().Create(ctx, review, metav1.CreateOptions{})
+	default:
+		review := &authzv1.SubjectAccessReview{Spec: authzv1.SubjectAccessReviewSpec{
+			User: user.Anonymous, NonResourceAttributes: &authzv1.NonResourceAttributes{Path: "/readyz", Verb: "get"},
+		}}
+		_, err = r.authz.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
+	}
+	if err != nil {
+		r.log.Debug("reviews are still not answered", "error", err)
+	}
+}
+
 // denied notices that this server's own account may not ask for reviews. Clients get 401 or 500 then, which does not help
 // whoever has to mend it.
 type denied struct {
@@ -151,21 +195,26 @@ func (d *denied) note(which string, code int) {
 		return
 	}
 	d.last = time.Now()
-	d.log.Error("requests cannot be judged: "+d.hint(), "code", code)
+	d.log.Error("requests cannot be judged: "+hint(which), "code", code)
+}
+
+// forbidden returns the kind of reviews that was forbidden the last time; empty: none.
+func (d *denied) forbidden() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.which
 }
 
 // wrong returns what is missing, or nil.
 func (d *denied) wrong() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.which == "" {
-		return nil
+	if which := d.forbidden(); which != "" {
+		return fmt.Errorf("ask the API server about clients: %s", hint(which))
 	}
-	return fmt.Errorf("ask the API server about clients: %s", d.hint())
+	return nil
 }
 
-func (d *denied) hint() string {
-	return "this server's own account may not create " + d.which + ": bind the ClusterRole system:auth-delegator to it"
+func hint(which string) string {
+	return "this server's own account may not create " + which + ": bind the ClusterRole system:auth-delegator to it"
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

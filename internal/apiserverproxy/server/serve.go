@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,7 +19,6 @@ import (
 	"k8s.io/client-go/rest"
 
 	"varco.dev/internal/filewatch"
-	"varco.dev/internal/httpproxy"
 )
 
 const (
@@ -40,7 +40,7 @@ type server struct {
 	pairs    *pairs
 	backend  auditBackend
 	handler  http.Handler
-	pass     *httpproxy.Proxy // nil: nothing is passed on
+	drains   []func(context.Context) error // each ends what it has open
 	serving  atomic.Bool
 }
 
@@ -95,17 +95,19 @@ type files struct {
 // run serves on the listeners until the context ends, and follows everything that it goes by meanwhile.
 func (s *server) run(ctx context.Context, f files, listeners ...net.Listener) error {
 	if err := s.backend.start(); err != nil {
+		for _, l := range listeners {
+			l.Close()
+		}
 		return err
 	}
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	group, working := errgroup.WithContext(working)
 	group.Go(func() error { return s.trust.Run(working) })
+	group.Go(func() error { return s.reviewer.Run(working) })
 	group.Go(func() error { return s.follow(working, f) })
 	group.Go(func() error {
 		defer stop()
 		defer s.backend.stop()
-		s.serving.Store(true)
-		defer s.serving.Store(false)
 		return s.serve(ctx, listeners...)
 	})
 	return group.Wait()
@@ -126,12 +128,12 @@ func (s *server) follow(ctx context.Context, f files) error {
 }
 
 // secure opens the port for HTTPS.
-func (s *server) secure(ctx context.Context) (net.Listener, error) {
+func (s *server) secure() (net.Listener, error) {
 	config, err := s.tls()
 	if err != nil {
 		return nil, err
 	}
-	l, err := s.listen(ctx)
+	l, err := s.listen()
 	if err != nil {
 		return nil, err
 	}
@@ -181,11 +183,14 @@ func (s *server) serve(ctx context.Context, listeners ...net.Listener) error {
 	}
 	var err error
 	left := len(listeners)
+	s.serving.Store(true)
 	select {
 	case err = <-failed:
 		left--
+		s.serving.Store(false)
 		server.Close()
 	case <-ctx.Done():
+		s.serving.Store(false) // first of all: whoever asks sends no more clients
 		s.drain(server)
 	}
 	for range left {
@@ -201,10 +206,10 @@ func (s *server) serve(ctx context.Context, listeners ...net.Listener) error {
 func (s *server) drain(server *http.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.options.DrainTimeout)
 	defer cancel()
-	var passed sync.WaitGroup
-	if s.pass != nil {
-		passed.Go(func() {
-			if err := s.pass.Drain(ctx); err != nil {
+	var open sync.WaitGroup
+	for _, drain := range s.drains {
+		open.Go(func() {
+			if err := drain(ctx); err != nil {
 				s.log.Warn("streams were cut", "error", err)
 			}
 		})
@@ -214,5 +219,10 @@ func (s *server) drain(server *http.Server) {
 	if server.Shutdown(last) != nil {
 		server.Close() // some client does not read what it is told
 	}
-	passed.Wait()
+	open.Wait()
+}
+
+// drainsOf leaves out what there is not.
+func drainsOf(all ...func(context.Context) error) []func(context.Context) error {
+	return slices.DeleteFunc(all, func(drain func(context.Context) error) bool { return drain == nil })
 }

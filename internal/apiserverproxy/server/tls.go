@@ -1,27 +1,31 @@
 package server
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
-	"strconv"
 	"sync"
 
+	genericserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/options"
 	cliflag "k8s.io/component-base/cli/flag"
 )
 
 // listen opens the port.
-func (s *server) listen(ctx context.Context) (net.Listener, error) {
+func (s *server) listen() (net.Listener, error) {
 	if l := s.options.Serving.Listener; l != nil {
 		return l, nil
 	}
-	address := net.JoinHostPort(s.options.Serving.BindAddress.String(), strconv.Itoa(s.options.Serving.BindPort))
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if err != nil {
+	o := s.options.Serving
+	only := options.SecureServingOptions{ // with the flags that are about the port, and no certificates
+		BindAddress: o.BindAddress, BindPort: o.BindPort, BindNetwork: o.BindNetwork,
+		PermitPortSharing: o.PermitPortSharing, PermitAddressSharing: o.PermitAddressSharing,
+	}
+	var opened *genericserver.SecureServingInfo
+	if err := only.ApplyTo(&opened); err != nil {
 		return nil, fmt.Errorf("--bind-address and --secure-port: %w", err)
 	}
-	return l, nil
+	return opened.Listener, nil
 }
 
 // tls returns the configuration of the listener. Client certificates are asked for and judged later: a client may have

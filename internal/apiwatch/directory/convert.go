@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,7 +33,20 @@ func ServiceOf(s *corev1.Service) (out *Service, problems []error) {
 			})
 		}
 	}
+	if isAPIServers(out.Name) {
+		out.ClusterIPs = clusterIPs(s)
+	}
 	return out, c.Problems
+}
+
+// clusterIPs returns the addresses of a Service that has some. Objects of old API servers have one alone.
+func clusterIPs(s *corev1.Service) (out []netip.Addr) {
+	for _, text := range append([]string{s.Spec.ClusterIP}, s.Spec.ClusterIPs...) {
+		if a, err := checked.ParseAddr(text); err == nil && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // families returns the IP families of a Service, the primary one first: without a word about it, which objects of old API

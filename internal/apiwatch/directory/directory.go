@@ -114,6 +114,6 @@ func (d *Directory) Version(name service.Name) uint64 {
 	return d.services.version(name)
 }
 
-// APIServers returns where the API servers can be reached: all endpoints of the Service default/kubernetes, ready or not,
-// sorted. It costs next to nothing.
+// APIServers returns where the API servers can be reached: all endpoints of the Service default/kubernetes, ready or not, and
+// its cluster IPs with its ports, sorted. It costs next to nothing.
 func (d *Directory) APIServers() []netip.AddrPort { return *d.services.apiServers.Load() }

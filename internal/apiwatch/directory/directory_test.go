@@ -260,7 +260,7 @@ func TestWithoutLists(t *testing.T) {
 	}
 }
 
-// TestAPIServers follows the endpoints of default/kubernetes.
+// TestAPIServers follows the endpoints and the addresses of default/kubernetes. Other Services keep none.
 func TestAPIServers(t *testing.T) {
 	server := apitest.New(t)
 	d := follow(t, server.Client(t), quiet())
@@ -273,8 +273,17 @@ func TestAPIServers(t *testing.T) {
 	server.Set("endpointslices", s, false)
 	describe := func() string { return fmt.Sprint(d.APIServers()) }
 	until(t, "[192.0.2.1:8080 192.0.2.2:8080]", describe)
+	own := svc("kubernetes", 443)
+	own.Namespace, own.Spec.ClusterIPs = "default", []string{"10.96.0.1", "fd00::1"}
+	server.Set("services", own, false)
+	until(t, "[10.96.0.1:443 192.0.2.1:8080 192.0.2.2:8080 [fd00::1]:443]", describe)
 	server.Delete("endpointslices", "kubernetes", false)
+	until(t, "[10.96.0.1:443 [fd00::1]:443]", describe)
+	server.Delete("services", "kubernetes", false)
 	until(t, "[]", describe)
+	if other, _ := directory.ServiceOf(svc("other", 443)); other.ClusterIPs != nil {
+		t.Errorf("another Service keeps %v", other.ClusterIPs)
+	}
 }
 
 // TestVersions looks at what gives a Service a new version, and what does not.

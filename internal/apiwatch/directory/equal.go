@@ -4,7 +4,7 @@ import "slices"
 
 func (s *Service) equal(r *Service) bool {
 	return s.Name == r.Name && s.UID == r.UID && s.ExternalName == r.ExternalName &&
-		slices.Equal(s.Families, r.Families) && slices.Equal(s.Ports, r.Ports) &&
+		slices.Equal(s.Families, r.Families) && slices.Equal(s.Ports, r.Ports) && slices.Equal(s.ClusterIPs, r.ClusterIPs) &&
 		s.Affinity == r.Affinity && s.Cookie == r.Cookie && s.Backend == r.Backend
 }
 

@@ -13,6 +13,11 @@ import (
 	"varco.dev/internal/service"
 )
 
+// isAPIServers tells whether a Service is the one that the API servers are behind.
+func isAPIServers(name service.Name) bool {
+	return name == service.Name{Namespace: metav1.NamespaceDefault, Name: "kubernetes"}
+}
+
 // services keeps Services and their EndpointSlices. Its lock is taken before that of pods.
 type services struct {
 	versions   *atomic.Uint64 // the last one that was given
@@ -96,6 +101,7 @@ func (s *services) setService(v *Service) {
 		s.there++
 	}
 	o.service = v
+	s.noteAPIServers(v.Name, o)
 	o.changed(s.versions)
 }
 
@@ -108,6 +114,7 @@ func (s *services) delService(name service.Name) {
 	}
 	s.there--
 	o.service = nil
+	s.noteAPIServers(name, o)
 	o.changed(s.versions)
 	s.tidy(name, o)
 }
@@ -187,9 +194,14 @@ func (s *services) leave(old *Slice) {
 // give lets an owner have these slices. The lock is held.
 func (s *services) give(name service.Name, o *owner, slices []*Slice) {
 	o.slices = slices
+	s.noteAPIServers(name, o)
 	o.changed(s.versions)
-	if name == (service.Name{Namespace: metav1.NamespaceDefault, Name: "kubernetes"}) {
-		found := addrPorts(slices)
+}
+
+// noteAPIServers has APIServers say what is known of that Service, if it is the one. The lock is held.
+func (s *services) noteAPIServers(name service.Name, o *owner) {
+	if isAPIServers(name) {
+		found := addrPorts(o)
 		s.apiServers.Store(&found)
 	}
 }
@@ -245,13 +257,20 @@ func position(list []*Slice, name service.Name) (int, bool) {
 	return slices.BinarySearchFunc(list, name, func(s *Slice, name service.Name) int { return s.Name.Compare(name) })
 }
 
-// addrPorts returns all endpoints of slices on all their ports.
-func addrPorts(of []*Slice) []netip.AddrPort {
+// addrPorts returns all endpoints of an owner's slices on all their ports, and its Service's addresses on all of its.
+func addrPorts(o *owner) []netip.AddrPort {
 	out := []netip.AddrPort{}
-	for _, s := range of {
+	for _, s := range o.slices {
 		for _, p := range s.Ports {
 			for _, e := range s.Endpoints {
 				out = append(out, netip.AddrPortFrom(e.Addr, p.Number))
+			}
+		}
+	}
+	if s := o.service; s != nil {
+		for _, p := range s.Ports {
+			for _, a := range s.ClusterIPs {
+				out = append(out, netip.AddrPortFrom(a, p.Number))
 			}
 		}
 	}

@@ -17,6 +17,7 @@ type Service struct {
 	Ports        []ServicePort    // in the object's order
 	Affinity     time.Duration    // for how long a client's address keeps its endpoint; 0: not at all
 	Cookie       bool             // a client keeps its endpoint by a cookie (annotation varco.dev/affinity)
+	ClusterIPs   []netip.Addr     // of default/kubernetes alone, see Directory.APIServers
 	Backend      BackendTLS
 }
 

@@ -12,18 +12,32 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestReadOnly(t *testing.T) {
+// TestUntouched has two mappings of which the file has another content: one that can be written, and one that was, as a
+// position-independent executable's is when it is relocated.
+func TestUntouched(t *testing.T) {
 	maps := `00400000-02a00000 r-xp 00000000 fe:00 12 /usr/bin/varco
+Size:              39000 kB
+Anonymous:             0 kB
+VmFlags: rd ex mr mw me
 02a00000-06000000 r--p 02600000 fe:00 12 /usr/bin/varco
-06000000-06200000 rw-p 05c00000 fe:00 12 /usr/bin/varco
+Anonymous:             0 kB
+06000000-06100000 r--p 05c00000 fe:00 12 /usr/bin/varco
+Anonymous:             4 kB
+06100000-06200000 rw-p 05d00000 fe:00 12 /usr/bin/varco
+Anonymous:             0 kB
 06200000-06300000 rw-p 00000000 00:00 0
-c000000000-c000400000 rw-p 00000000 00:00 0
+Anonymous:             0 kB
+c000000000-c000400000 r--p 00000000 00:00 0
+Anonymous:             0 kB
 7f0000000000-7f0000001000 r--p 00000000 fe:00 13 /usr/bin/other
+Anonymous:             0 kB
 7f0000002000-7f0000003000 r--s 00000000 fe:00 12 /usr/bin/varco
+Anonymous:             0 kB
 7ffc00000000-7ffc00002000 r-xp 00000000 00:00 0 [vdso]
+Anonymous:             0 kB
 `
 	want := []mapping{{0x400000, 0x2a00000}, {0x2a00000, 0x6000000}}
-	if diff := cmp.Diff(want, readOnly(strings.NewReader(maps), "/usr/bin/varco"), cmp.AllowUnexported(mapping{})); diff != "" {
+	if diff := cmp.Diff(want, untouched(strings.NewReader(maps), "/usr/bin/varco"), cmp.AllowUnexported(mapping{})); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }

@@ -165,9 +165,12 @@ func (g *gateway) clientset(t *testing.T) kubernetes.Interface {
 	return c
 }
 
-// client does what a program with client-go does.
-func (g *gateway) client(t *testing.T) {
-	client, ctx := g.clientset(t), t.Context()
+func (g *gateway) client(t *testing.T) { useClient(t, g.clientset(t)) }
+
+// useClient does what a program with client-go does.
+func useClient(t *testing.T, client kubernetes.Interface) {
+	t.Helper()
+	ctx := t.Context()
 	lists, err := client.Discovery().ServerPreferredResources()
 	if err != nil || len(lists) < 10 {
 		t.Errorf("discovery: %d groups, %v", len(lists), err)

@@ -32,6 +32,7 @@ type lab struct {
 	*cluster.Cluster
 	client kubernetes.Interface
 	varco  string // path of the binary
+	conf   cluster.Config
 }
 
 // TestLab runs the real parts from end to end: the demo, and the faults that it does not show.
@@ -44,6 +45,8 @@ func TestLab(t *testing.T) {
 	}{
 		{"demo", l.demo},
 		{"varco kubectl-proxy", l.kubectlProxy},
+		{"varco apiserver-proxy", l.apiServerProxy},
+		{"varco apiserver-proxy deployed", l.deployedAPIServerProxy},
 		{"status and explain", l.inspect},
 		{"health check of a Service", l.healthCheck},
 		{"rules deleted", l.deletedRules},
@@ -69,13 +72,19 @@ func up(t *testing.T) *lab {
 	dir := t.TempDir()
 	build(t, dir, "..", "./cmd/varco")
 	build(t, dir, ".", ".")
-	l := &lab{varco: filepath.Join(dir, "varco")}
+	varco := filepath.Join(dir, "varco")
 	conf := cluster.Config{
-		Dir: filepath.Join(dir, "lab"), Nodes: 2, Binary: filepath.Join(dir, "lab.bin"), Images: []string{"varco=" + l.varco},
+		Dir: filepath.Join(dir, "lab"), Nodes: 2, Binary: filepath.Join(dir, "lab.bin"), Images: []string{"varco=" + varco},
 	}
 	if err := os.Rename(filepath.Join(dir, "lab"), conf.Binary); err != nil {
 		t.Fatal(err)
 	}
+	return bringUp(t, conf, varco)
+}
+
+// bringUp starts a lab for the time of the test.
+func bringUp(t *testing.T, conf cluster.Config, varco string) *lab {
+	l := &lab{varco: varco, conf: conf}
 	t.Cleanup(func() {
 		if t.Failed() {
 			cluster.WriteLogs(t.Output(), conf.Dir)
@@ -112,7 +121,7 @@ func build(t *testing.T, out, module, pkg string) {
 }
 
 // demo deploys varco kube-proxy and Services, checks every way to them, sends requests while pods come and go, and shows
-// varco kubectl-proxy.
+// varco apiserver-proxy and varco kubectl-proxy.
 func (l *lab) demo(t *testing.T) {
 	_, err := demo.Show(t.Context(), l, demo.Config{
 		Manifest: "../deploy/kube-proxy.yaml",
@@ -122,6 +131,12 @@ func (l *lab) demo(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	err = demo.ShowFront(t.Context(), l, demo.FrontConfig{
+		Varco: l.varco, Manifest: "../deploy/apiserver-proxy-rbac.yaml", PKI: filepath.Join(l.conf.Dir, "pki"), Out: t.Output(),
+	})
+	if err != nil {
+		t.Error(err)
 	}
 	g, err := demo.ShowGateway(t.Context(), demo.GatewayConfig{Varco: l.varco, Kubeconfig: l.writeKubeconfig(t, ""), Out: t.Output()})
 	if err != nil {

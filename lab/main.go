@@ -10,8 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 	"varco.dev/lab/internal/cluster"
+	"varco.dev/lab/internal/controlplane"
 	"varco.dev/lab/internal/demo"
 	"varco.dev/lab/internal/echo"
+	"varco.dev/lab/internal/mount"
 	"varco.dev/lab/internal/node"
 	"varco.dev/lab/internal/upstream"
 )
@@ -35,8 +37,8 @@ program, and changes nothing outside its own namespaces and its folder.`,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(cluster.Commands()...)
-	root.AddCommand(demo.Command(), demo.RequestCommand(), echo.Command(), node.Command())
-	root.AddCommand(upstream.Commands()...)
+	root.AddCommand(demo.Command(), demo.RequestCommand(), echo.Command(), echo.PorterCommand(), node.Command())
+	root.AddCommand(upstream.Commands(map[string]upstream.Guest{controlplane.HostCommand: &mount.APIServerProxy{}})...)
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "varco-lab:", err)
 		stop()

@@ -34,6 +34,7 @@ Images are programs of this machine. lab/echo, a test server, is built in; --ima
 other image wait, and their status says why.`,
 		Example: `  varco-lab up
   varco-lab up --nodes 5 --apiservers 3
+  varco-lab up --apiserver-proxy
   varco-lab up --image varco=/usr/local/bin/varco`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runUp(cmd, cfg) },
@@ -42,6 +43,9 @@ other image wait, and their status says why.`,
 	fs.StringVar(&cfg.Dir, "dir", DefaultDir, "folder of the lab's state; one lab per folder")
 	fs.IntVar(&cfg.Nodes, "nodes", DefaultNodes, fmt.Sprintf("number of nodes, 0 to %d", maxNodes))
 	fs.IntVar(&cfg.APIServers, "apiservers", 1, fmt.Sprintf("number of control planes, 1 to %d, each with its own address", maxControlPlanes))
+	fs.StringVar(&cfg.APIServerProxy, "apiserver-proxy", "", `serve the API's proxy subresources by varco apiserver-proxy in the API servers' process:
+in "all" of them, also if no value is given, or in the "first" alone, to compare it with the others`)
+	fs.Lookup("apiserver-proxy").NoOptDefVal = ProxyOfAll
 	fs.StringArrayVar(&cfg.Images, "image", nil, "program that stands for an image, as `NAME=PATH[,ARG…]`; repeatable")
 	fs.DurationVar(&cfg.Timeout, "timeout", DefaultTimeout, "how long the start may take")
 	return cmd

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,12 +27,21 @@ const (
 	maxNodes         = 200
 )
 
+// Values of Config.APIServerProxy.
+const (
+	ProxyOfAll   = "all"
+	ProxyOfFirst = "first" // the others are as Kubernetes made them, to compare with
+)
+
 // Config says what lab to start. Only Dir has no usable zero value.
 type Config struct {
 	// Dir is the folder of the lab's state. There is one lab per folder, and the folder holds nothing else.
 	Dir string
 	// Nodes is the number of nodes, 0 to 200. APIServers is the number of control planes, 1 to 8; 0 means 1.
 	Nodes, APIServers int
+	// APIServerProxy says which API servers serve the subresources proxy of pods, services and nodes by varco
+	// apiserver-proxy in their own process: ProxyOfAll, ProxyOfFirst, or none if it is empty.
+	APIServerProxy string
 	// Images says which program stands for an image, as NAME=PATH[,ARG…]; lab/echo needs no entry.
 	Images []string
 	// Timeout bounds the start; 0 means DefaultTimeout.
@@ -53,6 +63,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.APIServers < 1 || c.APIServers > maxControlPlanes {
 		return c, fmt.Errorf("a lab of %d API servers: want 1 to %d", c.APIServers, maxControlPlanes)
+	}
+	if !slices.Contains([]string{"", ProxyOfAll, ProxyOfFirst}, c.APIServerProxy) {
+		return c, fmt.Errorf("varco apiserver-proxy in %q of the API servers: want %s or %s", c.APIServerProxy, ProxyOfAll, ProxyOfFirst)
 	}
 	var err error
 	if c.Dir, err = absoluteDir(c.Dir); err != nil {
@@ -131,7 +144,7 @@ func absoluteImage(image string) (string, error) {
 
 // layout returns the machines and paths of the lab; localPort is the port of the forwarder.
 func (c Config) layout(localPort int) controlplane.Layout {
-	l := controlplane.Layout{Dir: c.Dir, LocalPort: localPort}
+	l := controlplane.Layout{Dir: c.Dir, LocalPort: localPort, Hosts: c.hosts()}
 	for i := range c.APIServers {
 		number := controlplane.FirstControlPlane + i
 		l.ControlPlanes = append(l.ControlPlanes, controlplane.NewHost(fmt.Sprintf("control-plane-%d", i), number))
@@ -140,6 +153,17 @@ func (c Config) layout(localPort int) controlplane.Layout {
 		l.Nodes = append(l.Nodes, controlplane.NewHost(fmt.Sprintf("node-%d", i+1), firstNode+i))
 	}
 	return l
+}
+
+// hosts are how many API servers have varco apiserver-proxy in them, from the first on.
+func (c Config) hosts() int {
+	switch c.APIServerProxy {
+	case ProxyOfAll:
+		return c.APIServers
+	case ProxyOfFirst:
+		return 1
+	}
+	return 0
 }
 
 // save and loadConfig hand the config to the supervisor.

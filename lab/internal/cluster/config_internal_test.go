@@ -19,6 +19,7 @@ func TestCompleteRefuses(t *testing.T) {
 		"negative nodes":      {Config{Dir: dir, Nodes: -1}, "nodes"},
 		"too many nodes":      {Config{Dir: dir, Nodes: maxNodes + 1}, "nodes"},
 		"too many apiservers": {Config{Dir: dir, APIServers: maxControlPlanes + 1}, "API servers"},
+		"proxy of some":       {Config{Dir: dir, APIServerProxy: "some"}, "apiserver-proxy"},
 		"long folder":         {Config{Dir: "/" + strings.Repeat("x", 100)}, "too long"},
 		"image without path":  {Config{Dir: dir, Images: []string{"varco"}}, "NAME=PATH"},
 		"image without name":  {Config{Dir: dir, Images: []string{"=/bin/sh"}}, "NAME=PATH"},
@@ -51,13 +52,21 @@ func TestCompleteFills(t *testing.T) {
 }
 
 func TestConfigRoundTrip(t *testing.T) {
-	want := Config{Dir: t.TempDir(), Nodes: 2, APIServers: 3, Images: []string{"a=/b"}, Timeout: 5, Binary: "/c"}
+	want := Config{Dir: t.TempDir(), Nodes: 2, APIServers: 3, APIServerProxy: ProxyOfFirst, Images: []string{"a=/b"}, Timeout: 5, Binary: "/c"}
 	if err := want.save(); err != nil {
 		t.Fatal(err)
 	}
 	got, err := loadConfig(want.Dir)
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("error %v (-want +got):\n%s", err, diff)
+	}
+}
+
+func TestHosts(t *testing.T) {
+	for value, want := range map[string]int{"": 0, ProxyOfFirst: 1, ProxyOfAll: 3} {
+		if got := (Config{Dir: "/x", APIServers: 3, APIServerProxy: value}).layout(1).Hosts; got != want {
+			t.Errorf("%q: %d API servers have it, want %d", value, got, want)
+		}
 	}
 }
 

@@ -36,7 +36,7 @@ func (l Layout) Stages() []Stage {
 		{Title: "kube-apiserver", Needed: true}, {Title: "kube-controller-manager"}, {Title: "kube-scheduler"},
 	}
 	for i, h := range l.ControlPlanes {
-		for j, c := range []Component{l.apiServer(h), l.controllerManager(h), l.scheduler(h)} {
+		for j, c := range []Component{l.apiServer(i, h), l.controllerManager(h), l.scheduler(h)} {
 			if len(l.ControlPlanes) > 1 {
 				c.Name = fmt.Sprintf("%s-%d", c.Name, i)
 			}
@@ -68,7 +68,20 @@ func (l Layout) etcd() Component {
 	}
 }
 
-func (l Layout) apiServer(h Host) Component {
+// HostCommand is the command of the lab's binary that is a kube-apiserver with varco apiserver-proxy in it.
+const HostCommand = "kube-apiserver-with-varco"
+
+func (l Layout) apiServer(number int, h Host) Component {
+	c := l.plainAPIServer(h)
+	if number < l.Hosts {
+		c.Args[0] = HostCommand
+		// What is outside the cluster is reached where a Service names it: in a lab, the client.
+		c.Args = append(c.Args, "--allow-cidr="+both(nettest.ClientNet))
+	}
+	return c
+}
+
+func (l Layout) plainAPIServer(h Host) Component {
 	return Component{
 		Name: "kube-apiserver",
 		Args: []string{"kube-apiserver",

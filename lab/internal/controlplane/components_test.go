@@ -40,6 +40,23 @@ func TestStages(t *testing.T) {
 	}
 }
 
+// A kube-apiserver that hosts varco is another command with the same flags and some more; the others do not know.
+func TestHostsOfVarco(t *testing.T) {
+	l := newLayout(t, 2, 0)
+	plain := components(l)
+	l.Hosts = 1
+	for i, c := range components(l) {
+		want := plain[i].Args
+		if c.Name == "kube-apiserver-0" {
+			want = append([]string{controlplane.HostCommand}, want[1:]...)
+			c.Args = c.Args[:len(want)]
+		}
+		if diff := cmp.Diff(want, c.Args); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.Name, diff)
+		}
+	}
+}
+
 // Every file that a flag names is one that WriteFiles made.
 func TestFlagsNameFilesThatExist(t *testing.T) {
 	l := newLayout(t, 2, 1)

@@ -56,6 +56,8 @@ type Layout struct {
 	Dir           string
 	ControlPlanes []Host
 	Nodes         []Host
+	// Hosts are how many API servers, from the first on, mount varco apiserver-proxy in their own process.
+	Hosts int
 	// LocalPort is the port of 127.0.0.1 at which the host of the lab reaches the API servers.
 	LocalPort int
 }

@@ -35,6 +35,20 @@ func newApplier(cfg *rest.Config) (*applier, error) {
 	return &applier{client, restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disco))}, nil
 }
 
+// Apply applies a manifest, of any number of objects in YAML, as `kubectl apply --server-side` does.
+func Apply(ctx context.Context, cfg *rest.Config, manifest []byte) error {
+	objects, err := decode(manifest)
+	if err != nil {
+		return err
+	}
+	a, err := newApplier(cfg)
+	if err != nil {
+		return err
+	}
+	_, err = a.apply(ctx, objects)
+	return err
+}
+
 // apply applies each object, in their order, and returns them as they are then.
 func (a *applier) apply(ctx context.Context, objects []*unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
 	var applied []*unstructured.Unstructured

@@ -18,11 +18,15 @@ import (
 // errInterrupted ends a demo that was not at its end yet.
 var errInterrupted = errors.New("interrupted")
 
+// frontPods are how many pods requests through varco apiserver-proxy are spread over.
+const frontPods = 5
+
 // options are the flags of the command.
 type options struct {
 	cluster  cluster.Config
 	varco    string
 	manifest string
+	account  string
 	requests int
 	once     bool
 }
@@ -35,8 +39,9 @@ func Command() *cobra.Command {
 		Short: "Show Services at work, from nothing to 10,000 requests through a scaling",
 		Long: `Demo brings a lab up, runs varco kube-proxy on each of its nodes, deploys a test server with Services of all kinds,
 sends requests to them from a pod, a node and a client outside, and prints what came of them. Then it scales the
-Deployment up and down and deletes a pod while requests go on, and starts varco kubectl-proxy on this machine, as a user
-would. At the end it stays up, for you to try things, until Ctrl-C; then nothing of it is left. It needs root and changes
+Deployment up and down and deletes a pod while requests go on, shows how the client reaches nodes, pods and Services
+through varco apiserver-proxy, in front of the API server and in its process, and starts varco kubectl-proxy on this
+machine, as a user would. At the end it stays up, for you to try things, until Ctrl-C; then nothing of it is left. It needs root and changes
 nothing of the machine outside its own namespaces.`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
@@ -49,6 +54,7 @@ nothing of the machine outside its own namespaces.`,
 	f := cmd.Flags()
 	f.StringVar(&o.varco, "varco", "", "the program varco (required)")
 	f.StringVar(&o.manifest, "manifest", "deploy/kube-proxy.yaml", "how varco kube-proxy is run on the nodes")
+	f.StringVar(&o.account, "apiserver-proxy-manifest", "deploy/apiserver-proxy-rbac.yaml", "the service account of varco apiserver-proxy")
 	f.StringVar(&o.cluster.Dir, "dir", cluster.DefaultDir, "folder of the lab's state")
 	f.IntVar(&o.cluster.Nodes, "nodes", cluster.DefaultNodes, "number of nodes")
 	f.IntVar(&o.cluster.APIServers, "apiservers", 1, "number of API servers")
@@ -71,6 +77,9 @@ func (o options) check() error {
 	if _, err := os.Stat(o.manifest); err != nil {
 		return fmt.Errorf("find the manifest of kube-proxy (--manifest): %w", err)
 	}
+	if _, err := os.Stat(o.account); err != nil {
+		return fmt.Errorf("find the manifest of apiserver-proxy (--apiserver-proxy-manifest): %w", err)
+	}
 	return nil
 }
 
@@ -78,6 +87,7 @@ func (o options) run(ctx context.Context, out io.Writer) (err error) {
 	if err := o.check(); err != nil {
 		return err
 	}
+	o.cluster.APIServerProxy = cluster.ProxyOfAll
 	o.cluster.Images = append(o.cluster.Images, "varco="+o.varco)
 	c := newConsole(out)
 	if err := o.bringUp(ctx, c); err != nil {
@@ -101,6 +111,12 @@ func (o options) run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil && !errors.Is(err, ErrFailed) {
 		return notInterrupted(ctx, err)
 	}
+	notInFront := ShowFront(ctx, lab, FrontConfig{
+		Varco: o.varco, Manifest: o.account, PKI: filepath.Join(o.cluster.Dir, "pki"), Host: true, Pods: frontPods, Out: out,
+	})
+	if notInFront != nil && !errors.Is(notInFront, ErrFailed) {
+		return notInterrupted(ctx, notInFront)
+	}
 	kubeconfig := filepath.Join(o.cluster.Dir, "kubeconfig")
 	gateway, notShown := ShowGateway(ctx, GatewayConfig{Varco: o.varco, Kubeconfig: kubeconfig, Out: out})
 	if gateway == nil {
@@ -113,7 +129,7 @@ func (o options) run(ctx context.Context, out io.Writer) (err error) {
 		next.PrintNext(out, verb, kubeconfig)
 		<-ctx.Done()
 	}
-	return cmp.Or(err, notShown)
+	return cmp.Or(err, notInFront, notShown)
 }
 
 // showLogs tells of the logs of a demo that failed: where they are in a lab that stays up, and their ends if they are

@@ -40,6 +40,7 @@ func (e Endpoints) PrintNext(out io.Writer, verb func(string) string, kubeconfig
 		verb("exec") + " node-1 -- cat /proc/net/dev",
 		kubectl + " exec -n kube-system ds/kube-proxy -- varco kube-proxy status",
 		fmt.Sprintf("%s exec -n kube-system ds/kube-proxy -- varco kube-proxy explain %s", kubectl, e.ClusterIP),
+		kubectl + " get --raw /api/v1/namespaces/default/services/echo:http/proxy/",
 		kubectl + " get pods,services,endpointslices -o wide",
 		kubectl + " scale deployment echo --replicas 10",
 	} {

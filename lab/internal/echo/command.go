@@ -28,7 +28,10 @@ HTTP paths:
   /bytes?n=                  a body of this size
   /upload (POST, PUT)        size and SHA-256 of what came in, as JSON
   /status/CODE               that status
-  /redirect?to=              302 to there`,
+  /redirect?to=              302 to there
+  /page?n=&encoding=         an HTML page of at least this size with links; gzip, deflate, raw-deflate, br or zstd
+  /answer?status=&header=&body=&pause=  that answer: headers as NAME:VALUE, bodies with a pause between them
+At the ports of HTTP/2 it also serves the health service of gRPC.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)

@@ -46,7 +46,10 @@ func (s *Server) handler() http.Handler {
 		"/bytes":    s.bytes,
 		"/upload":   s.upload,
 		"/redirect": redirect,
+		"/answer":   s.answer,
+		"/page":     s.page,
 	}
+	grpc := newGRPC()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Pod", s.cfg.Identity.Pod)
 		w.Header().Set("X-Node", s.cfg.Identity.Node)
@@ -60,6 +63,8 @@ func (s *Server) handler() http.Handler {
 		switch {
 		case ok:
 			h(w, r)
+		case isGRPC(r):
+			grpc.ServeHTTP(w, r)
 		case strings.HasPrefix(r.URL.Path, "/status/"):
 			status(w, r)
 		default:

@@ -42,7 +42,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 // webSocket tells who answers, then sends each message back, until the client closes or the server stops.
 func (s *Server) webSocket(w http.ResponseWriter, r *http.Request) {
 	up := websocket.Upgrader{CheckOrigin: func(*http.Request) bool { return true }}
-	header := http.Header{"X-Pod": {s.cfg.Identity.Pod}, "X-Node": {s.cfg.Identity.Node}}
+	header := http.Header{"X-Pod": {s.cfg.Identity.Pod}, "X-Node": {s.cfg.Identity.Node}, "X-Query": {r.URL.RawQuery},
+		"X-Protocols": r.Header["Sec-Websocket-Protocol"]} // as they came; none is chosen
 	c, err := up.Upgrade(w, r, header)
 	if err != nil {
 		return // Upgrade has answered

@@ -20,18 +20,23 @@ import (
 var ErrFailed = errors.New("the component failed; its log says why")
 
 // Commands returns the hidden commands etcd, kube-apiserver, kube-controller-manager and kube-scheduler. The last three
-// take the flags of upstream's own binaries.
-func Commands() []*cobra.Command {
+// take the flags of upstream's own binaries. hosts are further kube-apiservers, by the names of their commands, with the
+// guests that they mount.
+func Commands(hosts map[string]Guest) []*cobra.Command {
 	// Upstream gives its flag --version to every command of a program that links it.
 	if f := pflag.Lookup("version"); f != nil {
 		f.Hidden = true
 	}
-	return []*cobra.Command{
+	commands := []*cobra.Command{
 		etcdCommand(),
 		component("kube-apiserver", apiserver.NewAPIServerCommand),
 		component("kube-controller-manager", controllermanager.NewControllerManagerCommand),
 		component("kube-scheduler", func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
 	}
+	for name, guest := range hosts {
+		commands = append(commands, hostCommand(name, guest))
+	}
+	return commands
 }
 
 // component wraps an upstream command so that it is made only when it is asked for: each of them registers its version

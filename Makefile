@@ -28,12 +28,12 @@ lint: ## gofmt, vet and staticcheck over all modules; builds for macOS and Windo
 test: build lint ## lint and run every test; as root the packet tests and the lab too
 	$(RACE) ./... && cd bench && $(RACE) ./...
 	cd lab && $(RACE) $(LAB_TESTS) && $(GO_TEST) $(call LAB_TESTS,!)
-
 bench-kube-proxy: build ## measure kube-proxy beside upstream's into docs/bench; ARGS="--quick --out=" looks only (needs root)
 bench-kubectl-proxy: build ## measure kubectl-proxy beside kubectl proxy, in the same way; needs no root
-bench-kube-proxy bench-kubectl-proxy:
+bench-apiserver-proxy: build ## measure apiserver-proxy beside kube-apiserver's own proxy, in the same way (needs root)
+bench-kube-proxy bench-kubectl-proxy bench-apiserver-proxy:
 	cd bench && go build -o ../bin/varco-bench . && go build -ldflags '$(LAB_LINK)' -o ../bin/ $(addprefix k8s.io/kubernetes/cmd/,kube-proxy kubectl)
 	bin/varco-bench $(@:bench-%=%) --out docs/bench $(ARGS)
 clean: ## remove what build made
 	rm -rf bin
-.PHONY: help build demo lint test bench-kube-proxy bench-kubectl-proxy clean
+.PHONY: help build demo lint test bench-kube-proxy bench-kubectl-proxy bench-apiserver-proxy clean

@@ -1,6 +1,6 @@
 module varco.dev/bench
 
-go 1.26.0
+go 1.26.2
 
 require (
 	github.com/google/go-cmp v0.7.0

@@ -123,3 +123,18 @@ func wait(p *contender.Process) error {
 		time.Sleep(time.Millisecond) // for the process to end
 	}
 }
+
+func TestFindByArguments(t *testing.T) {
+	name := "a-name-of-" + filepath.Base(t.TempDir()) + t.Name()
+	p := start(t, "-c", "sleep 60", name, "more")
+	if got, err := contender.Find(name, "more"); got != p.PID() || err != nil {
+		t.Errorf("got %d, %v, want %d", got, err, p.PID())
+	}
+	if got, err := contender.Find(name, "less"); err == nil {
+		t.Errorf("got %d, which has not all of the arguments", got)
+	}
+	second := start(t, "-c", "sleep 60", name, "more")
+	if got, err := contender.Find(name, "more"); err == nil {
+		t.Errorf("got %d, where there are %d and %d", got, p.PID(), second.PID())
+	}
+}

@@ -23,7 +23,7 @@ func (b *Bench) getSteps() (out []step) {
 }
 
 func (b *Bench) gets(ctx context.Context, r *run, connections int) error {
-	g, err := load.NewGetter(r.address, fakeapi.SmallPath, connections)
+	g, err := load.NewGetter(load.Request{To: r.address, Path: fakeapi.SmallPath}, connections)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,9 @@ import (
 type Lab struct {
 	// Binary is the varco-lab program, Dir the folder of the lab's state.
 	Binary, Dir string
-	config      *clientcmdapi.Config
+	// UpArgs are further arguments of the start, such as --apiserver-proxy.
+	UpArgs []string
+	config *clientcmdapi.Config
 }
 
 // idle are the components that a benchmark has no use for: they would watch all objects, on the same processors.
@@ -32,7 +34,7 @@ const grace = 10 * time.Second
 // Up starts the lab, or finds the one that is in the folder. Doing it twice is no error.
 func (l *Lab) Up(ctx context.Context) error {
 	if _, err := l.run(ctx, "kubeconfig"); err != nil {
-		if _, err := l.run(ctx, "up", "--nodes", "0"); err != nil {
+		if _, err := l.run(ctx, "up", append([]string{"--nodes", "0"}, l.UpArgs...)...); err != nil {
 			return err
 		}
 		for _, c := range idle {

@@ -34,7 +34,7 @@ func TestGetterCountsAnswers(t *testing.T) {
 		}
 		fmt.Fprint(w, "hello")
 	})
-	g, err := load.NewGetter(to, "/small", 3)
+	g, err := load.NewGetter(load.Request{To: to, Path: "/small"}, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestGetterTellsOfBadAnswers(t *testing.T) {
 		"a long answer":     func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Repeat("x", 1<<20)) },
 		"an end before one": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	} {
-		g, err := load.NewGetter(serve(t, h), "/", 1)
+		g, err := load.NewGetter(load.Request{To: serve(t, h), Path: "/"}, 1)
 		if err != nil {
 			t.Fatal(err)
 		}

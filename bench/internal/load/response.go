@@ -10,19 +10,25 @@ import (
 // errOdd is what complete returns for an answer that it does not understand, or that is not the expected one.
 var errOdd = errors.New("unexpected answer")
 
-// complete returns the length of the HTTP/1.1 response that b begins with, 0 if a part of it is missing. It does no more
-// than it must, so that the client takes little of the machine from the proxy that it measures. A response other than 200
-// and one without a length are errors.
-func complete(b []byte) (int, error) {
+// complete returns the length of the HTTP/1.1 response that b begins with, 0 if a part of it is missing, and whether it is
+// 200. It does no more than it must, so that the client takes little of the machine from the proxy that it measures. A
+// response without a length is an error.
+func complete(b []byte) (length int, ok bool, err error) {
 	head, _, ok := bytes.Cut(b, []byte("\r\n\r\n"))
 	if !ok {
-		return 0, nil
+		return 0, false, nil
 	}
 	status, lines, _ := bytes.Cut(head, []byte("\r\n"))
-	if !bytes.HasPrefix(status, []byte("HTTP/1.1 200")) {
-		return 0, fmt.Errorf("%w: %.300q", errOdd, b)
+	if !bytes.HasPrefix(status, []byte("HTTP/1.1 ")) {
+		return 0, false, fmt.Errorf("%w: %.300q", errOdd, b)
 	}
-	start := len(head) + 4
+	length, err = end(b, len(head)+4, lines)
+	return length, bytes.HasPrefix(status, []byte("HTTP/1.1 200")), err
+}
+
+// end is the end of the body that begins at start, as the lines of the head tell it; 0 if a part of it is missing.
+func end(b []byte, start int, head []byte) (int, error) {
+	lines := head
 	for len(lines) > 0 {
 		var line []byte
 		line, lines, _ = bytes.Cut(lines, []byte("\r\n"))

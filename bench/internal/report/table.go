@@ -32,7 +32,7 @@ func P(p float64) func([]float64) float64 {
 }
 
 // Table is a Markdown table of one size: a line for each row that was measured, a column for each contender. The first
-// contender is the one that has bars.
+// contender is the one that has bars, the second the one that it is compared with; others only stand beside them.
 type Table struct {
 	Size int
 	Rows []Row
@@ -51,7 +51,7 @@ func WriteTable(w io.Writer, s Samples, size int, rows []Row) error {
 func (t Table) Write(w io.Writer, s Samples) error {
 	names := s.Contenders()
 	head := append([]string{"measure"}, names...)
-	if len(names) == 2 {
+	if len(names) > 1 {
 		if t.OursFirst {
 			head = append(head, names[0]+" ÷ "+names[1])
 		} else {
@@ -102,7 +102,7 @@ func (t Table) line(r Row, s Samples, names []string) []string {
 	for i, f := range figures {
 		line = append(line, Format(f)+t.spread(s.Of(names[i], r.Measure, t.Size)))
 	}
-	if len(names) == 2 {
+	if len(names) > 1 {
 		line = append(line, Format(t.quotientOf(figures[0], figures[1])))
 	}
 	bar := r.bar(figures)
@@ -131,7 +131,7 @@ func (r Row) figures(s Samples, names []string, size int) (out []float64, some b
 }
 
 func (r Row) bar(figures []float64) float64 {
-	if r.Versus != 0 && len(figures) == 2 {
+	if r.Versus != 0 && len(figures) > 1 {
 		return r.Versus * figures[1]
 	}
 	return r.Bar

@@ -85,6 +85,22 @@ func TestTableWithOursFirstAndSpread(t *testing.T) {
 	}
 }
 
+func TestTableOfThreeContenders(t *testing.T) {
+	s := append(slices.Clone(few), report.Sample{Contender: "ours too", Size: 10, Measure: "rate", Value: 0.1})
+	row := report.Row{Title: "rate", Measure: "rate", Figure: report.Median, Bar: report.NoBar(), Versus: 1.5, AtLeast: true}
+	var b bytes.Buffer
+	if err := (report.Table{Size: 10, OursFirst: true, Rows: []report.Row{row}}).Write(&b, s); err != nil {
+		t.Fatal(err)
+	}
+	want := `| measure | ours | theirs | ours too | ours ÷ theirs | bar | kept |
+| --- | ---: | ---: | ---: | ---: | ---: | --- |
+| rate | 0.800 | 0.500 | 0.100 | 1.60 | ≥ 1.50 × = 0.750 | yes |
+`
+	if d := cmp.Diff(want, b.String()); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 func TestRelativeBarOfOneContender(t *testing.T) {
 	alone := report.Samples{{Contender: "ours", Size: 10, Measure: "rate", Value: 0.8}}
 	row := report.Row{Title: "rate", Measure: "rate", Figure: report.Median, Bar: report.NoBar(), Versus: 1.5, AtLeast: true}

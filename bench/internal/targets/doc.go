@@ -1,0 +1,2 @@
+// Package targets is what the proxies of an API server lead to: servers at several addresses that answer at once.
+package targets

@@ -39,7 +39,6 @@ type stage struct {
 
 	mu      sync.Mutex
 	targets map[string]string // address in the cluster -> where it is really served
-	users   map[string]string // token -> name of its user
 }
 
 // alice is who asks unless a test says otherwise.

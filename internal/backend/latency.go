@@ -10,8 +10,9 @@ const (
 	// those of requests vary more: the binary logarithm of exponentially distributed ones has a standard deviation of 1.85, of
 	// which 32 leave 0.23. A target that has become ten times as slow is known for it after a dozen answers.
 	smoothing = 32
-	// fewSamples are too few to say anything.
-	fewSamples = 8
+	// fewSamples are too few to say anything: the first ones are of new connections to a target that may have been idle, and a
+	// share that is lost by them does not come back.
+	fewSamples = smoothing
 	// latencyFloor is the least latency that counts. Below it schedulers make the difference, not targets: on a busy machine
 	// the geometric means of equal pods were 1 and 3 ms. Who is slow below it still shows in what is in flight.
 	latencyFloor = 2 * time.Millisecond

@@ -8,8 +8,9 @@ import (
 
 const (
 	// clearly is how many times as many requests as another one a target must have in flight for that to decide between them.
-	// Less is noise: of 64 requests over 10 targets, the number at one varies by a third.
-	clearly = 2
+	// Less is noise: of 64 requests over 10 targets, the number at one varies by a third. It must be more by byCount as well: one
+	// against none is noise too, and of a few requests at a time on a busy machine, made shares of equal targets 1 to 2.
+	clearly, byCount = 2, 2
 	// mostLag is how many picks a target that was passed over, because it had much to do, may catch up on. It does so at twice
 	// the speed of the others at most, since it is drawn in two of n cases.
 	mostLag = 128
@@ -107,9 +108,9 @@ func (p *Pool) next(l []member, from int, avoid []netip.AddrPort, not *target) *
 func (t *target) before(other *target, now time.Duration) bool {
 	mine, theirs := t.load(now), other.load(now)
 	switch {
-	case mine >= clearly*theirs:
+	case mine >= clearly*theirs && mine >= theirs+byCount:
 		return false
-	case theirs >= clearly*mine:
+	case theirs >= clearly*mine && theirs >= mine+byCount:
 		return true
 	}
 	return t.pass <= other.pass

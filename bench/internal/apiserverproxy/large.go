@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"varco.dev/bench/internal/load"
+	"varco.dev/bench/internal/report"
 	"varco.dev/bench/internal/targets"
 )
 
@@ -23,7 +24,7 @@ func (b *Bench) sockets(ctx context.Context, r *run) (err error) {
 	if err != nil {
 		return err
 	}
-	b.add(r, one, idleMiB, mebibytes(before))
+	b.add(r, one, idleMiB, report.MiB(before))
 	dial := func(ctx context.Context) (net.Conn, error) {
 		c, err := r.place.dial(ctx, "tcp", r.at.String())
 		if err != nil {
@@ -71,9 +72,9 @@ func (b *Bench) page(ctx context.Context, r *run) error {
 	}
 	_, peak, err := r.proxy().Memory()
 	b.add(r, b.plan.PageMiB, pageRate, float64(b.plan.PageMiB)/got.Whole.Seconds())
-	b.add(r, b.plan.PageMiB, pageMiB, mebibytes(peak-before))
+	b.add(r, b.plan.PageMiB, pageMiB, report.MiB(peak-before))
 	if r.metrics != "" {
-		b.add(r, b.plan.PageMiB, pageHeapMiB, mebibytes(large-small))
+		b.add(r, b.plan.PageMiB, pageHeapMiB, report.MiB(large-small))
 	}
 	return err
 }
@@ -109,8 +110,8 @@ func (b *Bench) parts(ctx context.Context, r *run) error {
 	if least := (partCount - 1) * b.plan.Gap; got.Whole < least {
 		return fmt.Errorf("the page came whole in %s: its target needs %s", got.Whole, least)
 	}
-	b.add(r, one, firstMillis, millis(got.First))
-	b.add(r, one, wholeMillis, millis(got.Whole))
+	b.add(r, one, firstMillis, report.Millis(got.First))
+	b.add(r, one, wholeMillis, report.Millis(got.Whole))
 	return nil
 }
 

@@ -8,53 +8,36 @@ import (
 	"varco.dev/bench/internal/report"
 )
 
-// row is a row without a bar: the median of the rounds.
-func row(title, measure string) report.Row {
-	return report.Row{Title: title, Measure: measure, Figure: report.Median, Bar: report.NoBar()}
-}
-
-// atMost is a row with a bar; times makes it relative to the second contender.
-func atMost(title, measure string, bar float64) report.Row {
-	r := row(title, measure)
-	r.Bar = bar
-	return r
-}
-
-func times(r report.Row, factor float64, atLeast bool) report.Row {
-	r.Versus, r.AtLeast = factor, atLeast
-	return r
-}
-
 func getRows() []report.Row {
 	return []report.Row{
-		times(row("requests per second", getRate), 2, true),
-		atMost("largest share of one of ten endpoints by the smallest", spread, 1.1),
-		row("latency, p50, ms", getP50),
-		row("latency, p99, ms", getP99),
-		row("CPU per request, µs", getCPU),
-		row("– of the front", of(getCPU, processFront)),
-		row("– of kube-apiserver", of(getCPU, processAPI)),
-		row("– of etcd", of(getCPU, processEtcd)),
-		row("requests per second, with a token instead of a certificate", tokenRate),
-		atMost("one of ten endpoints is gone: failed requests, %", deadFailed, 0),
-		row("– answered requests per second", deadRate),
-		row("– their latency, p99, ms", deadP99),
+		report.Plain("requests per second", getRate).Times(2, true),
+		report.AtMost("largest share of one of ten endpoints by the smallest", spread, 1.1),
+		report.Plain("latency, p50, ms", getP50),
+		report.Plain("latency, p99, ms", getP99),
+		report.Plain("CPU per request, µs", getCPU),
+		report.Plain("– of the front", of(getCPU, processFront)),
+		report.Plain("– of kube-apiserver", of(getCPU, processAPI)),
+		report.Plain("– of etcd", of(getCPU, processEtcd)),
+		report.Plain("requests per second, with a token instead of a certificate", tokenRate),
+		report.AtMost("one of ten endpoints is gone: failed requests, %", deadFailed, 0),
+		report.Plain("– answered requests per second", deadRate),
+		report.Plain("– their latency, p99, ms", deadP99),
 	}
 }
 
 func paceRows() []report.Row {
 	return []report.Row{
-		row("requests per second", pacePerSec),
-		times(row("latency, p99, ms", paceP99), 0.5, false),
-		row("latency, p50, ms", paceP50),
+		report.Plain("requests per second", pacePerSec),
+		report.Plain("latency, p99, ms", paceP99).Times(0.5, false),
+		report.Plain("latency, p50, ms", paceP50),
 	}
 }
 
 func pageRows() []report.Row {
 	return []report.Row{
-		atMost("extra live heap, MiB", pageHeapMiB, 1),
-		row("extra resident memory at its peak, MiB", pageMiB),
-		row("MiB/s", pageRate),
+		report.AtMost("extra live heap, MiB", pageHeapMiB, 1),
+		report.Plain("extra resident memory at its peak, MiB", pageMiB),
+		report.Plain("MiB/s", pageRate),
 	}
 }
 
@@ -63,25 +46,25 @@ const atOnce = 100
 
 func partRows() []report.Row {
 	return []report.Row{
-		atMost("first byte, ms", firstMillis, atOnce),
-		row("last byte, ms", wholeMillis),
+		report.AtMost("first byte, ms", firstMillis, atOnce),
+		report.Plain("last byte, ms", wholeMillis),
 	}
 }
 
 func socketRows() []report.Row {
 	return []report.Row{
-		atMost("resident memory for each, KiB", socketKiB, 64),
-		row("– heap and stacks in use, KiB", socketUsedKiB),
+		report.AtMost("resident memory for each, KiB", socketKiB, 64),
+		report.Plain("– heap and stacks in use, KiB", socketUsedKiB),
 	}
 }
 
 func flowRows() []report.Row {
 	return []report.Row{
-		row("CPU of kube-apiserver, % of a processor", flowAPI),
-		row("CPU of the front, %", flowFront),
-		row("CPU of both and etcd, %", flowCPU),
-		row("– s for a GB", flowSeconds),
-		row("Mbit/s", flowRate),
+		report.Plain("CPU of kube-apiserver, % of a processor", flowAPI),
+		report.Plain("CPU of the front, %", flowFront),
+		report.Plain("CPU of both and etcd, %", flowCPU),
+		report.Plain("– s for a GB", flowSeconds),
+		report.Plain("Mbit/s", flowRate),
 	}
 }
 
@@ -114,25 +97,15 @@ func around(before, after string) func(string) string {
 func parts() []part {
 	return []part{
 		{around("Small GETs to a Service on ", " connections"), "connections", getRate, mainConnections, getRows(), []report.Row{
-			row("requests per second", getRate), row("CPU per request, µs", getCPU), row("p99, ms", getP99)}},
+			report.Plain("requests per second", getRate), report.Plain("CPU per request, µs", getCPU), report.Plain("p99, ms", getP99)}},
 		{around("Small GETs to a Service at ", " % of what kube-apiserver answers at most"), "load, %", paceP99, mainLoad, paceRows(), []report.Row{
-			row("requests per second", pacePerSec), row("p50, ms", paceP50), row("p99, ms", paceP99)}},
+			report.Plain("requests per second", pacePerSec), report.Plain("p50, ms", paceP50), report.Plain("p99, ms", paceP99)}},
 		{around("An HTML page of ", " MiB"), "", pageRate, mainPage, pageRows(), nil},
 		{func(string) string { return "An HTML page that comes in parts" }, "", firstMillis, one, partRows(), nil},
 		{around("", " idle WebSockets"), "", socketKiB, mainSockets, socketRows(), nil},
 		{around("", " Mbit/s for one client"), "Mbit/s", flowCPU, mainFlow, flowRows(), []report.Row{
-			row("CPU of kube-apiserver, %", flowAPI), row("of the front, %", flowFront), row("of all, %", flowCPU)}},
+			report.Plain("CPU of kube-apiserver, %", flowAPI), report.Plain("of the front, %", flowFront), report.Plain("of all, %", flowCPU)}},
 	}
-}
-
-func sizesOf(s report.Samples, measure string) []int {
-	var own report.Samples
-	for _, x := range s {
-		if x.Measure == measure {
-			own = append(own, x)
-		}
-	}
-	return own.Sizes()
 }
 
 // at is the size that a part's table is of: the one that bars are for, or the largest.
@@ -147,7 +120,7 @@ func (p part) at(sizes []int) int {
 func writeText(w io.Writer, s report.Samples) error {
 	plots := fmt.Sprintf("\n![plots](%s)\n", plotName)
 	for _, p := range parts() {
-		sizes := sizesOf(s, p.measure)
+		sizes := s.SizesOf(p.measure)
 		if len(sizes) == 0 {
 			continue
 		}

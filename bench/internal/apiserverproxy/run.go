@@ -221,15 +221,3 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return context.Cause(ctx)
 	}
 }
-
-func mebibytes(n int64) float64      { return float64(n) / (1 << 20) }
-func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
-
-func allMillis(ds []time.Duration) []float64 {
-	out := make([]float64, len(ds))
-	for i, d := range ds {
-		out[i] = millis(d)
-	}
-	return out
-}

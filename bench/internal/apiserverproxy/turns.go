@@ -87,14 +87,14 @@ func (b *Bench) gets(ctx context.Context, r *run, connections int) error {
 	if err != nil {
 		return err
 	}
-	count, took := float64(len(got.Latencies)), allMillis(got.Latencies)
+	count, took := float64(len(got.Latencies)), report.AllMillis(got.Latencies)
 	b.add(r, connections, getRate, rate(got))
 	b.add(r, connections, getP50, report.Percentile(took, 50))
 	b.add(r, connections, getP99, report.Percentile(took, 99))
 	b.add(r, connections, spread, shares(before, after))
-	b.add(r, connections, getCPU, micros(costs.sum())/count)
+	b.add(r, connections, getCPU, report.Micros(costs.sum())/count)
 	for name, c := range costs {
-		b.add(r, connections, of(getCPU, name), micros(c)/count)
+		b.add(r, connections, of(getCPU, name), report.Micros(c)/count)
 	}
 	return nil
 }
@@ -121,7 +121,7 @@ func (b *Bench) dead(ctx context.Context, r *run) error {
 	}
 	b.add(r, mainConnections, deadFailed, 100*float64(got.Failed)/float64(got.Failed+len(got.Latencies)))
 	b.add(r, mainConnections, deadRate, rate(got))
-	b.add(r, mainConnections, deadP99, report.Percentile(allMillis(got.Latencies), 99))
+	b.add(r, mainConnections, deadP99, report.Percentile(report.AllMillis(got.Latencies), 99))
 	return nil
 }
 
@@ -153,7 +153,7 @@ func (b *Bench) pace(ctx context.Context, r *run, percent int) error {
 	if err != nil {
 		return err
 	}
-	took := allMillis(got.Latencies)
+	took := report.AllMillis(got.Latencies)
 	b.add(r, percent, pacePerSec, perSecond)
 	b.add(r, percent, paceP50, report.Percentile(took, 50))
 	b.add(r, percent, paceP99, report.Percentile(took, 99))

@@ -8,30 +8,13 @@ import (
 	"varco.dev/bench/internal/report"
 )
 
-// row is a row without a bar: the median of the rounds.
-func row(title, measure string) report.Row {
-	return report.Row{Title: title, Measure: measure, Figure: report.Median, Bar: report.NoBar()}
-}
-
-// atMost and atLeast are rows with a bar; times makes it relative to the other contender.
-func atMost(title, measure string, bar float64) report.Row {
-	r := row(title, measure)
-	r.Bar = bar
-	return r
-}
-
-func times(r report.Row, factor float64, atLeast bool) report.Row {
-	r.Versus, r.AtLeast = factor, atLeast
-	return r
-}
-
 func getRows() []report.Row {
 	return []report.Row{
-		times(row("requests per second", getRate), 1.5, true),
-		times(row("CPU of the proxy per request, µs", getCPU), 0.65, false),
-		row("– CPU of the server per request, µs", getBackendCPU),
-		row("latency, p50, ms", getP50),
-		row("latency, p99, ms", getP99),
+		report.Plain("requests per second", getRate).Times(1.5, true),
+		report.Plain("CPU of the proxy per request, µs", getCPU).Times(0.65, false),
+		report.Plain("– CPU of the server per request, µs", getBackendCPU),
+		report.Plain("latency, p50, ms", getP50),
+		report.Plain("latency, p99, ms", getP99),
 	}
 }
 
@@ -47,43 +30,43 @@ func watchRows() []report.Row {
 		{"all at once: ", together, report.NoBar()},
 	} {
 		out = append(out,
-			atMost(kind.title+"event, p99, more than directly, ms", kind.name(addedP99), kind.bar),
-			row(kind.title+"– event, p99, ms", kind.name(viaP99)),
-			row(kind.title+"– event directly, p99, ms", kind.name(directP99)),
-			row(kind.title+"event, p50, more than directly, ms", kind.name(addedP50)),
-			row(kind.title+"– event, p50, ms", kind.name(viaP50)),
-			row(kind.title+"– event directly, p50, ms", kind.name(directP50)),
-			row(kind.title+"– events per second", kind.name(eventRate)),
-			row(kind.title+"CPU of the proxy per event, µs", kind.name(eventCPU)),
+			report.AtMost(kind.title+"event, p99, more than directly, ms", kind.name(addedP99), kind.bar),
+			report.Plain(kind.title+"– event, p99, ms", kind.name(viaP99)),
+			report.Plain(kind.title+"– event directly, p99, ms", kind.name(directP99)),
+			report.Plain(kind.title+"event, p50, more than directly, ms", kind.name(addedP50)),
+			report.Plain(kind.title+"– event, p50, ms", kind.name(viaP50)),
+			report.Plain(kind.title+"– event directly, p50, ms", kind.name(directP50)),
+			report.Plain(kind.title+"– events per second", kind.name(eventRate)),
+			report.Plain(kind.title+"CPU of the proxy per event, µs", kind.name(eventCPU)),
 		)
 	}
-	return append(out, row("resident memory, MiB", watchMiB))
+	return append(out, report.Plain("resident memory, MiB", watchMiB))
 }
 
 func bodyRows() []report.Row {
 	return []report.Row{
-		times(row("of known length, MiB/s", bodyRate), 1.5, true),
-		atMost("– extra memory, MiB", bodyMiB, 16),
-		row("– CPU of the proxy, s", bodyCPU),
-		times(row("chunked, MiB/s", chunkRate), 1.5, true),
-		atMost("– extra memory, MiB", chunkMiB, 16),
-		row("upload, MiB/s", uploadRate),
-		row("– extra memory, MiB", uploadMiB),
-		row("resident memory before, MiB", idleMiB),
+		report.Plain("of known length, MiB/s", bodyRate).Times(1.5, true),
+		report.AtMost("– extra memory, MiB", bodyMiB, 16),
+		report.Plain("– CPU of the proxy, s", bodyCPU),
+		report.Plain("chunked, MiB/s", chunkRate).Times(1.5, true),
+		report.AtMost("– extra memory, MiB", chunkMiB, 16),
+		report.Plain("upload, MiB/s", uploadRate),
+		report.Plain("– extra memory, MiB", uploadMiB),
+		report.Plain("resident memory before, MiB", idleMiB),
 	}
 }
 
 func startRows() []report.Row {
-	return []report.Row{atMost("start to first answer, ms", startMillis, 100)}
+	return []report.Row{report.AtMost("start to first answer, ms", startMillis, 100)}
 }
 
 // growing are the columns of the table of all numbers of connections.
 func growing() []report.Row {
 	return []report.Row{
-		row("requests per second", getRate),
-		row("CPU per request, µs", getCPU),
-		row("p50, ms", getP50),
-		row("p99, ms", getP99),
+		report.Plain("requests per second", getRate),
+		report.Plain("CPU per request, µs", getCPU),
+		report.Plain("p50, ms", getP50),
+		report.Plain("p99, ms", getP99),
 	}
 }
 
@@ -107,34 +90,24 @@ type part struct {
 
 // parts are the tables of what was measured.
 func parts(s report.Samples) (out []part) {
-	if sizes := sizesOf(s, getRate); len(sizes) > 0 {
+	if sizes := s.SizesOf(getRate); len(sizes) > 0 {
 		at := sizes[len(sizes)-1]
 		if slices.Contains(sizes, mainConnections) {
 			at = mainConnections
 		}
 		out = append(out, part{fmt.Sprintf("Small GETs on %s connections", report.Count(at)), at, getRows()})
 	}
-	for _, at := range sizesOf(s, viaP99) {
+	for _, at := range s.SizesOf(viaP99) {
 		title := fmt.Sprintf("%s watches of %d events a second", report.Count(at), eventsPerSecond)
 		out = append(out, part{title, at, watchRows()})
 	}
-	if len(sizesOf(s, bodyRate)) > 0 {
+	if len(s.SizesOf(bodyRate)) > 0 {
 		out = append(out, part{"A large body", one, bodyRows()})
 	}
-	if len(sizesOf(s, startMillis)) > 0 {
+	if len(s.SizesOf(startMillis)) > 0 {
 		out = append(out, part{"Start", one, startRows()})
 	}
 	return out
-}
-
-func sizesOf(s report.Samples, measure string) []int {
-	var own report.Samples
-	for _, x := range s {
-		if x.Measure == measure {
-			own = append(own, x)
-		}
-	}
-	return own.Sizes()
 }
 
 // writeText writes the tables and the method.
@@ -145,7 +118,7 @@ func writeText(w io.Writer, s report.Samples) error {
 			return err
 		}
 	}
-	if sizes := sizesOf(s, getRate); len(sizes) > 1 {
+	if sizes := s.SizesOf(getRate); len(sizes) > 1 {
 		fmt.Fprintf(w, "\n## From %s to %s connections\n\n![plots](%s)\n\n", report.Count(sizes[0]),
 			report.Count(sizes[len(sizes)-1]), plotName)
 		if err := report.WriteGrowth(w, s, "connections", growing()); err != nil {

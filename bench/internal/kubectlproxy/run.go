@@ -143,7 +143,7 @@ func (b *Bench) starts(ctx context.Context, order []contender.Contender, round i
 			if err != nil {
 				return err
 			}
-			b.add(r, one, startMillis, millis(time.Since(r.process.Started)))
+			b.add(r, one, startMillis, report.Millis(time.Since(r.process.Started)))
 			r.process.Stop()
 		}
 	}
@@ -153,16 +153,4 @@ func (b *Bench) starts(ctx context.Context, order []contender.Contender, round i
 func (b *Bench) add(r *run, size int, name string, value float64) {
 	b.samples = append(b.samples, report.Sample{Contender: r.name, Size: size, Round: r.round, Measure: name, Value: value})
 	b.Log.Debug("measured", "contender", r.name, "size", size, "round", r.round, "measure", name, "value", value)
-}
-
-func mebibytes(n int64) float64      { return float64(n) / (1 << 20) }
-func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
-
-func allMillis(ds []time.Duration) []float64 {
-	out := make([]float64, len(ds))
-	for i, d := range ds {
-		out[i] = millis(d)
-	}
-	return out
 }

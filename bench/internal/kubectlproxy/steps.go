@@ -42,10 +42,10 @@ func (b *Bench) gets(ctx context.Context, r *run, connections int) error {
 	if len(got.Latencies) == 0 {
 		return fmt.Errorf("no answer in %s", b.Plan.GetTime)
 	}
-	count, took := float64(len(got.Latencies)), allMillis(got.Latencies)
+	count, took := float64(len(got.Latencies)), report.AllMillis(got.Latencies)
 	b.add(r, connections, getRate, count/got.Took.Seconds())
-	b.add(r, connections, getCPU, micros(cost[0])/count)
-	b.add(r, connections, getBackendCPU, micros(cost[1])/count)
+	b.add(r, connections, getCPU, report.Micros(cost[0])/count)
+	b.add(r, connections, getBackendCPU, report.Micros(cost[1])/count)
 	b.add(r, connections, getP50, report.Percentile(took, 50))
 	b.add(r, connections, getP99, report.Percentile(took, 99))
 	return nil
@@ -88,7 +88,7 @@ func (b *Bench) bodySteps() []step {
 	return []step{
 		func(_ context.Context, r *run) (err error) {
 			idle[r], _, err = r.process.Memory()
-			b.add(r, one, idleMiB, mebibytes(idle[r]))
+			b.add(r, one, idleMiB, report.MiB(idle[r]))
 			return err
 		},
 		func(ctx context.Context, r *run) error {
@@ -126,7 +126,7 @@ func (b *Bench) body(ctx context.Context, r *run, idle int64, pass func(context.
 		return 0, err
 	}
 	b.add(r, one, rate, float64(b.Plan.BodyMiB)/took.Seconds())
-	b.add(r, one, extra, mebibytes(peak-idle))
+	b.add(r, one, extra, report.MiB(peak-idle))
 	return cost[0], nil
 }
 
@@ -167,14 +167,14 @@ func (b *Bench) watches(ctx context.Context, r *run, atOnce bool) error {
 			return err
 		}
 	}
-	v, d := allMillis(via.Took), allMillis(direct.Took)
+	v, d := report.AllMillis(via.Took), report.AllMillis(direct.Took)
 	for measure, value := range map[string]float64{
 		viaP50: report.Percentile(v, 50), directP50: report.Percentile(d, 50),
 		addedP50: report.Percentile(v, 50) - report.Percentile(d, 50),
 		viaP99:   report.Percentile(v, 99), directP99: report.Percentile(d, 99),
 		addedP99:  report.Percentile(v, 99) - report.Percentile(d, 99),
 		eventRate: float64(len(v)) / b.Plan.WatchTime.Seconds(),
-		eventCPU:  micros(via.cpu) / float64(via.Seen), watchMiB: mebibytes(via.memory),
+		eventCPU:  report.Micros(via.cpu) / float64(via.Seen), watchMiB: report.MiB(via.memory),
 	} {
 		b.add(r, b.Plan.Watches, name(measure), value)
 	}

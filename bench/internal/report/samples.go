@@ -56,6 +56,17 @@ func (s Samples) Sizes() (out []int) {
 	return out
 }
 
+// SizesOf returns the sizes that a measure was taken at, the smallest first.
+func (s Samples) SizesOf(measure string) []int {
+	var own Samples
+	for _, x := range s {
+		if x.Measure == measure {
+			own = append(own, x)
+		}
+	}
+	return own.Sizes()
+}
+
 // Percentile returns the smallest value that at least p percent of the values do not exceed (the nearest rank), NaN of
 // none.
 func Percentile(values []float64, p float64) float64 {

@@ -26,6 +26,24 @@ type Row struct {
 // NoBar is the bar of a row that has none.
 func NoBar() float64 { return math.NaN() }
 
+// Plain is a row without a bar: the median of the rounds.
+func Plain(title, measure string) Row {
+	return Row{Title: title, Measure: measure, Figure: Median, Bar: NoBar()}
+}
+
+// AtMost is a row whose median is to be no more than the bar.
+func AtMost(title, measure string, bar float64) Row {
+	r := Plain(title, measure)
+	r.Bar = bar
+	return r
+}
+
+// Times makes the bar so many times the second contender's figure.
+func (r Row) Times(factor float64, atLeast bool) Row {
+	r.Versus, r.AtLeast = factor, atLeast
+	return r
+}
+
 // P returns a function for Row.Figure, a percentile.
 func P(p float64) func([]float64) float64 {
 	return func(v []float64) float64 { return Percentile(v, p) }

@@ -51,9 +51,6 @@ type Config struct {
 	MaxTries int
 	// OnlyUnsent has requests sent again only if nothing of them was sent. Otherwise, those with idempotent methods are too.
 	OnlyUnsent bool
-	// CookieKey makes the cookies of affinity unguessable; all replicas need the same. Without it, they are as hard to guess
-	// as the UID of the Service.
-	CookieKey []byte
 }
 
 // Balancer has the pools of all destinations. It is safe for concurrent use.
@@ -167,7 +164,7 @@ func (b *Balancer) update(p *pool, d *locate.Destination) {
 		p.also.Store(d)
 	default:
 		p.Set(targetsOf(d.Endpoints, b.config.Zone))
-		p.tags.Store(tagsOf(d, b.config.CookieKey))
+		p.tags.Store(tagsOf(d))
 		p.also.Store(nil)
 		p.to.Store(d)
 	}

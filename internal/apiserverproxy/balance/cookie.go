@@ -17,22 +17,20 @@ const CookieName = "varco-backend"
 // tagSize is how many bytes of a hash tell endpoints apart.
 const tagSize = 16
 
-// tags are the cookies of endpoints. A tag is an HMAC-SHA256 of the endpoint's address, with the configured key and the
-// destination's as key: it is the same for all replicas, says nothing of the address to a client, and is worth nothing at
-// another Service, or at one that was made again.
+// tags are the cookies of endpoints. A tag is an HMAC-SHA256 of the endpoint's address, with the destination's key as key: it
+// is the same for all replicas, says nothing of the address to a client who does not know the Service's UID, and is worth
+// nothing at another Service, or at one that was made again.
 type tags struct {
 	addrs map[string]netip.AddrPort
 	tags  map[netip.AddrPort]string
 }
 
 // tagsOf returns nil if the destination wants no cookies.
-func tagsOf(d *locate.Destination, key []byte) *tags {
+func tagsOf(d *locate.Destination) *tags {
 	if !d.Cookie {
 		return nil
 	}
-	pool := hmac.New(sha256.New, key)
-	pool.Write([]byte(d.Key))
-	of := hmac.New(sha256.New, pool.Sum(nil))
+	of := hmac.New(sha256.New, []byte(d.Key))
 	t := &tags{map[string]netip.AddrPort{}, map[netip.AddrPort]string{}}
 	for _, e := range d.Endpoints {
 		of.Reset()

@@ -92,7 +92,7 @@ func (x *Exchange) send(rt http.RoundTripper, r *http.Request, idempotent bool) 
 	for n := 1; ; n++ {
 		at, err := x.pick()
 		if err != nil {
-			return nil, cmpErr(before, err)
+			return nil, firstErr(before, err)
 		}
 		t := x.newTry(r, at, body, idempotent, n < x.b.config.MaxTries)
 		resp, err := t.roundTrip(rt)
@@ -123,7 +123,8 @@ func (x *Exchange) mayGoOn(again verdict) bool {
 	return x.pool != nil || again == stale
 }
 
-func cmpErr(before, now error) error {
+// firstErr returns the error of the try before, if there was one: it says more than that no endpoint is left.
+func firstErr(before, now error) error {
 	if before != nil {
 		return before
 	}

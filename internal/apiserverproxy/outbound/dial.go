@@ -57,15 +57,15 @@ func (e *egress) dial(ctx context.Context, _, address string) (net.Conn, error) 
 	if err != nil {
 		return nil, err
 	}
-	var first error
+	var failed error
 	for _, to := range targets {
 		conn, err := e.dialOne(ctx, to)
 		if err == nil {
 			return conn, nil
 		}
-		first = errors.Join(first, err)
+		failed = errors.Join(failed, err)
 	}
-	return nil, first
+	return nil, failed
 }
 
 // resolve returns the addresses of a host:port, at least one.

@@ -124,18 +124,7 @@ func (r *reviewer) authorizer(o *Options) (authorizer.Authorizer, error) {
 
 // Run finds out when reviews that were forbidden are allowed again, until the context ends: whoever goes by Ready sends no
 // clients meanwhile, for whom the API server would be asked.
-func (r *reviewer) Run(ctx context.Context) error {
-	tick := time.NewTicker(deniedRetry)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			r.retry(ctx)
-		}
-	}
-}
+func (r *reviewer) Run(ctx context.Context) error { return every(ctx, deniedRetry, r.retry) }
 
 // retry asks for a review of the kind that was forbidden. What it says does not matter.
 func (r *reviewer) retry(ctx context.Context) {

@@ -27,6 +27,7 @@ const (
 	maxHeaderBytes = 1 << 20          // upstream's
 	maxStreams     = 100              // upstream's: of a client's connection of HTTP/2
 	streamBuffer   = 256 << 10        // upstream's: what a client may send ahead in one of them
+	maxAhead       = 1 << 30          // the same in all of a connection's, however many there may be
 	cutTime        = time.Second      // for telling clients that their requests were cut
 )
 
@@ -113,6 +114,20 @@ func (s *server) run(ctx context.Context, f files, listeners ...net.Listener) er
 	return group.Wait()
 }
 
+// every does something once in a period until the context ends; then it returns nil.
+func every(ctx context.Context, period time.Duration, do func(context.Context)) error {
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			do(ctx)
+		}
+	}
+}
+
 // follow takes over files that have changed.
 func (s *server) follow(ctx context.Context, f files) error {
 	names := append(f.names, s.options.Authentication.ClientCert.ClientCA, s.options.Authentication.RequestHeader.ClientCAFile)
@@ -153,7 +168,7 @@ func (s *server) http() *http.Server {
 		Handler: s.handler, Protocols: protocols, ConnContext: remember,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: streams, MaxReadFrameSize: streamBuffer,
-			MaxReceiveBufferPerStream: streamBuffer, MaxReceiveBufferPerConnection: min(streams*streamBuffer, 1<<30),
+			MaxReceiveBufferPerStream: streamBuffer, MaxReceiveBufferPerConnection: min(streams*streamBuffer, maxAhead),
 		},
 		IdleTimeout: idleConnection, ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog: slog.NewLogLogger(quiet{s.log.Handler()}, slog.LevelWarn),

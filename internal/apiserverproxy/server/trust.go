@@ -87,18 +87,7 @@ func passing(err error) bool {
 var errNoTrust = errors.New("the authentication configuration cannot be used")
 
 // Run follows the sources until the context ends. What cannot be read leaves all as it was.
-func (t *trust) Run(ctx context.Context) error {
-	tick := time.NewTicker(trustPeriod)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			t.reload(ctx)
-		}
-	}
-}
+func (t *trust) Run(ctx context.Context) error { return every(ctx, trustPeriod, t.reload) }
 
 func (t *trust) reload(ctx context.Context) {
 	err := t.load(ctx)

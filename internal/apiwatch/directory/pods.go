@@ -108,21 +108,23 @@ func (p *pods) replace(all []feed.Item[*podEntry]) {
 	for _, i := range all {
 		p.set(i.Value)
 	}
-	for _, name := range p.others(all) {
+	p.mu.RLock()
+	gone := others(p.byName, p.there, (*podEntry).isPod, all)
+	p.mu.RUnlock()
+	for _, name := range gone {
 		p.del(name)
 	}
 }
 
-// others returns the pods that are not among these, which are all known.
-func (p *pods) others(these []feed.Item[*podEntry]) (out []service.Name) {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	if p.there == len(these) {
+// others returns what is in a map and not among these, which all are. Of the map only what is there counts, which is as much
+// as there says.
+func others[K, V any](known map[service.Name]K, there int, isThere func(K) bool, these []feed.Item[V]) (out []service.Name) {
+	if there == len(these) {
 		return nil
 	}
 	keep := feed.Names(these)
-	for name, e := range p.byName {
-		if _, ok := keep[name]; !ok && e.isPod() {
+	for name, k := range known {
+		if _, ok := keep[name]; !ok && isThere(k) {
 			out = append(out, name)
 		}
 	}

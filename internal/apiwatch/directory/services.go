@@ -123,25 +123,12 @@ func (s *services) replaceServices(all []feed.Item[*Service]) {
 	for _, i := range all {
 		s.setService(i.Value)
 	}
-	for _, name := range s.otherServices(all) {
+	s.mu.RLock()
+	gone := others(s.owners, s.there, func(o *owner) bool { return o.service != nil }, all)
+	s.mu.RUnlock()
+	for _, name := range gone {
 		s.delService(name)
 	}
-}
-
-// otherServices returns the Services that are not among these, which are all known.
-func (s *services) otherServices(these []feed.Item[*Service]) (out []service.Name) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.there == len(these) {
-		return nil
-	}
-	keep := feed.Names(these)
-	for name, o := range s.owners {
-		if _, ok := keep[name]; !ok && o.service != nil {
-			out = append(out, name)
-		}
-	}
-	return out
 }
 
 // knownSlice returns the slice that is in use already if it says the same.
@@ -210,24 +197,12 @@ func (s *services) replaceSlices(all []feed.Item[*Slice]) {
 	for _, i := range all {
 		s.setSlice(i.Value)
 	}
-	for _, name := range s.otherSlices(all) {
+	s.mu.RLock()
+	gone := others(s.slices, len(s.slices), func(*Slice) bool { return true }, all)
+	s.mu.RUnlock()
+	for _, name := range gone {
 		s.delSlice(name)
 	}
-}
-
-func (s *services) otherSlices(these []feed.Item[*Slice]) (out []service.Name) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if len(s.slices) == len(these) {
-		return nil
-	}
-	keep := feed.Names(these)
-	for name := range s.slices {
-		if _, ok := keep[name]; !ok {
-			out = append(out, name)
-		}
-	}
-	return out
 }
 
 // with returns a new list that has the slice, in its place.

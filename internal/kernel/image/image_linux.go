@@ -12,7 +12,7 @@ import (
 )
 
 // Release gives back the pages of the executable that were read so far. All packages that are linked are initialized, those
-// of other commands too, and what that has touched counts as memory of the process from then on: measured 25 MiB of 57. What is
+// of other commands too, and what that has touched counts as memory of the process from then on (docs/decisions/0007 has figures). What is
 // needed is mapped again when it is used, from the page cache, which others share. It may be called at any time.
 func Release() error {
 	maps, err := os.ReadFile("/proc/self/smaps")

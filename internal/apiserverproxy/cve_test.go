@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -104,6 +105,22 @@ func TestCVE20208555(t *testing.T) {
 					t.Errorf("%s at %s: got %d %s", path, address, a.code, a.body)
 				}
 			}
+		}
+	}
+}
+
+// TestKubeletCredentials wants a node that calls an API server's port its kubelet's to get nothing: the credentials for kubelets
+// are an administrator's at the API server, which may serve at addresses that nobody has told.
+func TestKubeletCredentials(t *testing.T) {
+	node := nodeAt(corev1.NodeInternalIP, "10.0.0.1")
+	node.Status.DaemonEndpoints.KubeletEndpoint.Port = 6443
+	s := newStage(t, []runtime.Object{node}, func(c *apiserverproxy.Config) {
+		c.Outbound.Own = func() []netip.AddrPort { return []netip.AddrPort{netip.MustParseAddrPort("10.9.9.9:6443")} }
+	})
+	s.target("10.0.0.1:6443", echo, overTLS)
+	for _, raw := range []string{simple("GET", "/api/v1/nodes/node-1/proxy/"), simple("GET", "/api/v1/nodes/node-1:6443/proxy/"), wantsUpgrade("/api/v1/nodes/node-1/proxy/")} {
+		if a := s.ask(s.ours, raw); a.code != 400 || !strings.Contains(a.body, "no credentials for kubelets") {
+			t.Errorf("%q: got %d %s", raw, a.code, a.body)
 		}
 	}
 }

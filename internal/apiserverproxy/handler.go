@@ -135,6 +135,19 @@ func (h *Handler) Ready() error {
 	}
 }
 
+// Lost returns why the API server is taken to be away, or nil: it has answered no watch for some time. What is known is served
+// all the same.
+func (h *Handler) Lost() error {
+	since, err := h.directory.Lost()
+	if since.IsZero() {
+		return nil
+	}
+	if err == nil {
+		err = errors.New("it takes requests and says nothing")
+	}
+	return fmt.Errorf("the API server has not answered for %v: %w", time.Since(since).Round(time.Second), err)
+}
+
 // IsProxyPath tells whether a request is for a handler with this base, be its path good or bad.
 func IsProxyPath(base string, r *http.Request) bool {
 	_, ok, _ := address.Parse(base, r.URL.EscapedPath())

@@ -12,6 +12,11 @@ func row(name, what, original, here string, test func(*testing.T)) compat.Row {
 }
 
 // rows are what the original does, in the order of the documentation: the request, the answer, streams, errors.
+// elsewhere is a row whose test is in another file.
+func elsewhere(name, what, original, here, test string) compat.Row {
+	return compat.Row{Name: name, What: what, Original: original, Here: here, Elsewhere: test}
+}
+
 func rows() []compat.Row {
 	return []compat.Row{
 		row("bare-get", "GET and HEAD on a bare `…/proxy`", "301 to `…/proxy/`, with the query", compat.Same, testBareGet),
@@ -48,7 +53,13 @@ func rows() []compat.Row {
 		row("upgrade-ignored", "an upgrade that the target answers with less than 400", "500 \"invalid upgrade response\": nothing of it is handed on, no pipe is left (CVE-2018-1002105)", compat.Same, testUpgradeIgnored),
 		row("upgrade-unreachable", "an upgrade to a target that is not there", "500 \"error dialing backend: …\"", compat.Same, testUpgradeUnreachable),
 		row("half-close", "an upgraded connection of which one side has said all", "both are cut", "the other side can go on", testHalfClose),
+		row("upgrade-h2c", "a wish for HTTP/2 (`Upgrade: h2c`)", "500: taken for an upgrade that failed", "ignored, as by most servers", testUpgradeH2C),
 		row("unreachable", "a target that is not there", "503 \"error trying to reach service: …\"", compat.Same, testUnreachable),
 		row("errors", "errors", "a Status in JSON, YAML or protobuf as the client accepts, without Retry-After", compat.Same, testErrorEncodings),
+		elsewhere("old-paths", "`/api/v1/proxy/…` and `/api/v1/redirect/…`, gone since 1.10", "403 or 404", "410, with the URL of today", "handler_test.go TestGone"),
+		elsewhere("escapes-before", "escaped letters or slashes before `/proxy`", "decoded first", "400: no two readings of what was authorized", "address/parse_test.go TestParseWrong"),
+		elsewhere("other-protocols", "UDP and SCTP ports", "tried by TCP if they have the name", "are none", "locate/service_test.go TestServiceOtherProtocols"),
+		elsewhere("versions", "HTTP versions to https targets", "HTTP/2 if the target has it", "HTTP/1.1, which is faster here; HTTP/2 for gRPC, and for targets with no other", "outbound/transport_test.go TestVersions"),
+		elsewhere("admission", "admission, in an API server", "policies see the path", "the same, and of dot segments what is left of them", "handler_test.go TestAdmissionPath"),
 	}
 }

@@ -124,6 +124,14 @@ func testUpgradeIgnored(t *testing.T) {
 	}
 }
 
+func testUpgradeH2C(t *testing.T) {
+	_, ask := onEcho(t)
+	original, ours := ask(simple("GET", service+"/x", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"))
+	if original.code != 500 || ours.code != 200 || strings.Contains(ours.body, "Upgrade") {
+		t.Errorf("the original answers %d, ours %d\n%s", original.code, ours.code, ours.body)
+	}
+}
+
 func testUpgradeUnreachable(t *testing.T) {
 	s := newStage(t, oneWeb())
 	for _, server := range []*httptest.Server{s.original("http://10.1.0.1:80"), s.ours} {

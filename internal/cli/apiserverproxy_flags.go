@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 
 	"varco.dev/internal/apiserverproxy"
 	"varco.dev/internal/apiserverproxy/balance"
 	"varco.dev/internal/apiserverproxy/locate"
+	"varco.dev/internal/apiserverproxy/outbound"
 )
 
 // defaultAPIServerProxyMetrics is where metrics are served unless the command line says otherwise.
@@ -70,10 +70,10 @@ func (f *apiserverProxyFlags) addKubelets(flags *pflag.FlagSet) {
 // addLimits adds the bounds.
 func (f *apiserverProxyFlags) addLimits(flags *pflag.FlagSet) {
 	v := &f.values
-	flags.IntVar(&v.MaxPerUser, "max-requests-per-user", apiserverproxy.DefaultMaxPerUser, "Most requests of one user at a time, upgrades included; below 0: no limit.")
-	flags.IntVar(&v.MaxPerTarget, "max-requests-per-target", apiserverproxy.DefaultMaxPerTarget, "Most requests to one node, pod or Service at a time; below 0: no limit.")
-	flags.IntVar(&v.MaxUpgrades, "max-upgrades", apiserverproxy.DefaultMaxUpgrades, "Most upgraded connections to targets at a time; below 0: no limit.")
-	flags.DurationVar(&v.Outbound.DialTimeout, "target-connect-timeout", 30*time.Second, "How long a connection to a target may take to be made.")
+	flags.IntVar(&v.MaxPerUser, "max-requests-per-user", apiserverproxy.DefaultMaxPerUser, "Most requests of one user at a time, upgrades included; 0: the default; below 0: no limit.")
+	flags.IntVar(&v.MaxPerTarget, "max-requests-per-target", apiserverproxy.DefaultMaxPerTarget, "Most requests to one node, pod or Service at a time; 0: the default; below 0: no limit.")
+	flags.IntVar(&v.MaxUpgrades, "max-upgrades", apiserverproxy.DefaultMaxUpgrades, "Most upgraded connections to targets at a time; 0: the default; below 0: no limit.")
+	flags.DurationVar(&v.Outbound.DialTimeout, "target-connect-timeout", outbound.DefaultDialTimeout, "How long a connection to a target may take to be made.")
 	flags.DurationVar(&v.Outbound.HeaderTimeout, "target-header-timeout", 0, "How long a target may take to begin its answer; 0: for ever, as with kube-apiserver.")
 	flags.DurationVar(&v.Outbound.IdleTimeout, "target-idle-timeout", 0, "How long a connection to a target may be without a byte while in use; 0: for ever.")
 }

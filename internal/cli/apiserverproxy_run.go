@@ -192,12 +192,23 @@ func (r *apiserverProxyRun) run(ctx context.Context, handler *apiserverproxy.Han
 	all.Go(func() error { return r.metrics(handler, in).Run(working) })
 	all.Go(func() error {
 		defer stop()
+		quiet := context.AfterFunc(ctx, func() { r.log.Info("was asked to end: takes no new requests, and waits for those that are open") })
+		defer quiet()
 		serving, cancel := context.WithCancel(ctx)
 		defer cancel()
 		context.AfterFunc(working, cancel) // a part that fails ends the others
 		return in.Run(serving)
 	})
 	return all.Wait()
+}
+
+// lost returns why a front is better left out by who balances over several, or nil: what it passes on would meet nobody. The
+// aggregated way has its clients from that very API server.
+func (r *apiserverProxyRun) lost(handler *apiserverproxy.Handler) error {
+	if r.config.Aggregated {
+		return nil
+	}
+	return handler.Lost()
 }
 
 // metrics is the server of /metrics, /healthz and /readyz.
@@ -212,6 +223,6 @@ func (r *apiserverProxyRun) metrics(handler *apiserverproxy.Handler, in mounted)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", pages.Handler())
-	mux.Handle("/readyz", observe.Check(func() error { return errors.Join(in.Ready(), handler.Ready()) }))
+	mux.Handle("/readyz", observe.Check(func() error { return errors.Join(in.Ready(), handler.Ready(), r.lost(handler)) }))
 	return observe.Server{Address: r.flags.metricsAddress, Handler: mux, Log: r.log, HardFail: true}
 }

@@ -104,8 +104,11 @@ func (f *kubeProxyFlags) serve(ctx context.Context, cfg config.Config, client ku
 		Settings: cfg, Client: client, NodeName: node, Families: kernel.Families(), Version: version(),
 		Flows: kernel.NewConntrack(0), ClientMetrics: f.metrics, Log: log,
 		SetVerbosity: setVerbosity,
-		Served:       func() { openLocalhost(cfg, log) }, // not before the rules guard it
-		Leftovers:    func(ctx context.Context) ([]string, error) { return kernel.RemoveKubeProxyLeftovers(ctx, 0) },
+		Served: func() {
+			openLocalhost(cfg, log) // not before the rules guard it
+			releaseImage(log)       // what the first listing and the first rules have used rests from now on
+		},
+		Leftovers: func(ctx context.Context) ([]string, error) { return kernel.RemoveKubeProxyLeftovers(ctx, 0) },
 	}
 	if cfg.Gate("ComponentFlagz") {
 		c.Flags = f.options.FlagValues()

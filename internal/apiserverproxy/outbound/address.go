@@ -20,6 +20,7 @@ const (
 	Zoned       Reason = "zone"      // fe80::1%eth0: means something on one link only
 	Malformed   Reason = "malformed" // not an IP address with a port
 	Own         Reason = "own"       // an API server, or a listener of this process
+	NoKubelet   Reason = "kubelet"   // a kubelet's port that is an API server's
 	Denied      Reason = "denied"    // by Config.Deny
 )
 

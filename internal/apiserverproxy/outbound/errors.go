@@ -24,6 +24,8 @@ func (r Reason) sentence() string {
 		return "is an address of one link only"
 	case Own:
 		return "is an API server or this proxy itself"
+	case NoKubelet:
+		return "has the port of an API server or of this proxy, which get no credentials for kubelets"
 	case Denied:
 		return "is denied by the configuration"
 	}

@@ -92,9 +92,19 @@ func TestGuard(t *testing.T) {
 		"198.51.100.9": outbound.Denied, "203.0.113.5": outbound.Denied, "[2002:cb00:7105::1]": outbound.Denied,
 	}
 	for way, config := range map[string]outbound.Config{"direct": base, "egress": through} {
+		own := strict(t, config)
+		config.Own = nil // it would have kubelets refused by the port alone
 		o := strict(t, config)
 		for host, want := range tests {
-			for lane, rt := range lanes(o) {
+			in := lanes(o)
+			if want == outbound.Own {
+				in = lanes(own)
+			}
+			for lane, rt := range in {
+				want := want
+				if want == outbound.Own && strings.Contains(lane, "kubelet=true") {
+					want = outbound.NoKubelet
+				}
 				t.Run(way+" "+host+" "+lane, func(t *testing.T) {
 					r := request(t, "GET", fmt.Sprintf("http://%s:%d/", host, port), "")
 					resp, err := (&http.Client{Transport: rt}).Do(r)

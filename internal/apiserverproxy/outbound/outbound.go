@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -18,6 +20,7 @@ import (
 type Outbound struct {
 	config  Config
 	dial    DialFunc
+	guard   *guard
 	metrics *metrics
 
 	kubelets, backends *keyring
@@ -38,7 +41,8 @@ func New(config Config) (*Outbound, error) {
 // guarded is New with addresses that the guard lets pass; nil: none.
 func guarded(config Config, exempt func(netip.AddrPort) bool) (*Outbound, error) {
 	o := &Outbound{config: config, metrics: newMetrics(), profiles: map[Profile]*peer{}}
-	o.dial = dialer(&o.config, &guard{deny: config.Deny, own: config.Own, metrics: o.metrics, log: config.Log, exempt: exempt})
+	o.guard = &guard{deny: config.Deny, own: config.Own, metrics: o.metrics, log: config.Log, exempt: exempt}
+	o.dial = dialer(&o.config, o.guard)
 	k := config.Kubelet
 	var err error
 	if o.kubelets, err = newKeyring("kubelets", files{k.CertFile, k.KeyFile, k.CAFile, k.TokenFile}); err != nil {
@@ -48,6 +52,14 @@ func guarded(config Config, exempt func(netip.AddrPort) bool) (*Outbound, error)
 		return nil, fmt.Errorf("read the credentials for targets: %w", err)
 	}
 	return o, nil
+}
+
+// isOwnPort says whether an API server, or this process, serves on a port. Nobody else's kubelet does: whoever can write the
+// status of a node could have the credentials for kubelets sent to an API server, at an address of it that nobody has told.
+func (o *Outbound) isOwnPort(port string) bool {
+	return o.config.Own != nil && slices.ContainsFunc(o.config.Own(), func(own netip.AddrPort) bool {
+		return strconv.Itoa(int(own.Port())) == port
+	})
 }
 
 // Collector returns what is counted: varco_apiserver_proxy_dials_total by result, and

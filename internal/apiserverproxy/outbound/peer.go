@@ -118,6 +118,9 @@ func (p *peer) closeIdle() {
 // prepare returns the transports for a request, and the request as it is sent. It closes the body if there are none.
 func (p *peer) prepare(r *http.Request) (*transports, *http.Request, error) {
 	t, err := p.transports()
+	if err == nil && p.profile.Kubelet && p.o.isOwnPort(r.URL.Port()) {
+		err = p.o.guard.refuse(r.URL.Host, NoKubelet)
+	}
 	if err != nil {
 		if r.Body != nil {
 			r.Body.Close()

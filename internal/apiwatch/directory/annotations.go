@@ -46,10 +46,11 @@ func cookie(c *checked.Fields, word string) bool {
 // backendTLS reads the two annotations. If one is not valid, nothing of them is used, and the target cannot be reached by
 // TLS.
 func backendTLS(c *checked.Fields, annotations map[string]string) BackendTLS {
-	ca := strings.TrimSpace(annotations[AnnotationBackendCA])
+	ca, wanted := annotations[AnnotationBackendCA]
+	ca = strings.TrimSpace(ca)
 	name := strings.TrimSpace(annotations[AnnotationBackendServerName])
 	valid := true
-	if err := checkCA(ca); err != nil {
+	if err := checkCA(ca); wanted && err != nil {
 		c.Problem("annotation %s: %w", AnnotationBackendCA, err)
 		valid = false
 	}
@@ -63,11 +64,9 @@ func backendTLS(c *checked.Fields, annotations map[string]string) BackendTLS {
 	return BackendTLS{CA: checked.Shared(ca), ServerName: checked.Shared(name)}
 }
 
-// checkCA returns what is wrong with a text of certificates; an empty one is right.
+// checkCA returns what is wrong with a text of certificates. An empty one is no less so than any other without them: a target
+// whose owner wants it verified is not to be trusted blindly.
 func checkCA(text string) error {
-	if text == "" {
-		return nil
-	}
 	if len(text) > maxCA {
 		return fmt.Errorf("%d bytes are more than %d", len(text), maxCA)
 	}

@@ -206,6 +206,7 @@ func TestBackendTLS(t *testing.T) {
 		{"a certificate", "\n" + ca + "\n\n", "", directory.BackendTLS{CA: ca}, 0},
 		{"two, with words between", ca + "\nthe other one\n" + other, " web.example ", directory.BackendTLS{CA: ca + "\nthe other one\n" + other, ServerName: "web.example"}, 0},
 		{"an address", ca, "2001:db8::1", directory.BackendTLS{CA: ca, ServerName: "2001:db8::1"}, 0},
+		{"there, and empty", " \n", "", invalid, 1},
 		{"no PEM", "nonsense", "", invalid, 1},
 		{"the word that stands for not valid", directory.InvalidCA, "", invalid, 1},
 		{"cut off", ca[:len(ca)-10], "", invalid, 1},
@@ -220,7 +221,10 @@ func TestBackendTLS(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := svc("a")
-			s.Annotations = map[string]string{directory.AnnotationBackendCA: c.ca, directory.AnnotationBackendServerName: c.server}
+			s.Annotations = map[string]string{directory.AnnotationBackendServerName: c.server}
+			if c.ca != "" {
+				s.Annotations[directory.AnnotationBackendCA] = c.ca
+			}
 			got, problems := directory.ServiceOf(s)
 			if diff := cmp.Diff(c.want, got.Backend); diff != "" || len(problems) != c.problems {
 				t.Errorf("problems %v (-want +got)\n%s", problems, diff)

@@ -1,10 +1,12 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"html"
 	"io"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -20,8 +22,9 @@ type Panel struct {
 
 // Sizes of a plot, in the units of the SVG.
 const (
-	panelWidth, panelHeight = 420, 280
-	left, right, top, below = 64, 84, 40, 40
+	panelWidth, panelHeight = 450, 280
+	left, right, top, below = 64, 114, 40, 40 // names of contenders are on the right
+	labelHeight             = 14
 	panelsPerRow            = 2
 )
 
@@ -82,12 +85,29 @@ func (p Panel) draw(b *strings.Builder, s Samples) {
 	}
 	fmt.Fprintf(b, `<text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", (left+panelWidth-right)/2, panelHeight-6,
 		html.EscapeString(p.Axis))
+	names := labels(lines, y)
 	for i, l := range lines {
-		l.draw(b, i, p.Axis, x, y)
+		l.draw(b, i, p.Axis, x, y, names[i])
 	}
 }
 
-func (l line) draw(b *strings.Builder, number int, unit string, x, y axis) {
+// labels returns where the names of lines are written: at their ends, moved down where they would cover another.
+func labels(lines []line, y axis) []float64 {
+	out, order := make([]float64, len(lines)), make([]int, 0, len(lines))
+	for i, l := range lines {
+		if len(l.points) > 0 {
+			out[i] = y.at(l.points[len(l.points)-1][1])
+			order = append(order, i)
+		}
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(out[i], out[j]) })
+	for n := 1; n < len(order); n++ {
+		out[order[n]] = max(out[order[n]], out[order[n-1]]+labelHeight)
+	}
+	return out
+}
+
+func (l line) draw(b *strings.Builder, number int, unit string, x, y axis, label float64) {
 	if len(l.points) == 0 {
 		return
 	}
@@ -99,7 +119,7 @@ func (l line) draw(b *strings.Builder, number int, unit string, x, y axis) {
 	}
 	last := l.points[len(l.points)-1]
 	fmt.Fprintf(b, `<polyline class="c%d" points="%s"/><text class="c%d" x="%.1f" y="%.1f">%s</text>`+"\n", number,
-		strings.TrimSpace(path.String()), number, x.at(last[0])+8, y.at(last[1])+4, html.EscapeString(l.name))
+		strings.TrimSpace(path.String()), number, x.at(last[0])+8, label+4, html.EscapeString(l.name))
 }
 
 // axis maps values between low and high, by their logarithms, to places between from and to.

@@ -159,7 +159,7 @@ func TestWriteSVG(t *testing.T) {
 	if bad := "NaN"; strings.Contains(b.String(), bad) || strings.Contains(b.String(), "Inf") {
 		t.Errorf("places that are no numbers in:\n%s", b.String())
 	}
-	if !strings.Contains(b.String(), `viewBox="0 0 840 560"`) {
+	if !strings.Contains(b.String(), `viewBox="0 0 900 560"`) {
 		t.Errorf("three panels do not stand in two rows:\n%s", b.String())
 	}
 }
@@ -176,6 +176,23 @@ func TestSVGPlacesAreLogarithmic(t *testing.T) {
 	}
 	if want := `points="64.0,240.0 200.0,140.0 336.0,40.0"`; !strings.Contains(b.String(), want) {
 		t.Errorf("no line of %s in:\n%s", want, b.String())
+	}
+}
+
+// TestSVGNamesDoNotCover draws lines that end at the same place, and wants their names below each other.
+func TestSVGNamesDoNotCover(t *testing.T) {
+	var s report.Samples
+	for _, name := range []string{"ours", "theirs", "others"} {
+		s = append(s, report.Sample{Contender: name, Size: 10, Measure: "m", Value: 100})
+	}
+	var b bytes.Buffer
+	if err := report.WriteSVG(&b, s, []report.Panel{{Title: "m", Measure: "m", Figure: report.Median}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`y="244.0">ours<`, `y="258.0">theirs<`, `y="272.0">others<`} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %s in:\n%s", want, b.String())
+		}
 	}
 }
 

@@ -13,8 +13,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -72,6 +75,36 @@ func answerAsAPIServer(w http.ResponseWriter, r *http.Request) {
 	default:
 		fmt.Fprintf(w, "%s as %s", r.URL.Path, r.Header.Get("Authorization"))
 	}
+}
+
+// asVarco in the environment has this test binary be varco.
+const asVarco = "VARCO_TEST_AS_VARCO"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asVarco) == "" {
+		os.Exit(m.Run())
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	err := cli.Root().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "varco:", err)
+		os.Exit(1)
+	}
+}
+
+// varco is the command line in a process of its own. What watches the API server leaves goroutines behind for a moment
+// (client-go's pager), which read the log that the next command in the same process would set. When the context ends, the
+// process is asked to end.
+func varco(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asVarco+"=1")
+	cmd.Cancel = func() error {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		return os.ErrProcessDone // how it ends is its own answer
+	}
+	cmd.WaitDelay = 20 * time.Second
+	return cmd
 }
 
 func freePort(t *testing.T) int {
@@ -135,13 +168,10 @@ func TestAPIServerProxyBadFlags(t *testing.T) {
 			if c.front && way != "front" {
 				continue
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			root := cli.Root()
-			root.SetArgs(append([]string{"apiserver-proxy", way}, strings.Fields(c.args)...))
-			root.SetOut(io.Discard)
-			root.SetErr(io.Discard)
-			if err := root.ExecuteContext(ctx); err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("varco apiserver-proxy %s %s: got error %v, want %q", way, c.args, err, c.want)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			said, err := varco(ctx, append([]string{"apiserver-proxy", way}, strings.Fields(c.args)...)...).CombinedOutput()
+			if err == nil || ctx.Err() != nil || !strings.Contains(string(said), c.want) {
+				t.Errorf("varco apiserver-proxy %s %s: got error %v, want %q in:\n%s", way, c.args, err, c.want, said)
 			}
 			cancel()
 		}
@@ -158,11 +188,10 @@ func startAPIServerProxy(t *testing.T, way string) running {
 	t.Helper()
 	secure, metrics := freePort(t), fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	ctx, cancel := context.WithCancel(t.Context())
-	root, said, ended := cli.Root(), &nettest.Journal{}, make(chan error, 1)
-	root.SetArgs([]string{"apiserver-proxy", way, "--kubeconfig=" + startAPIServer(t), "--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", secure), "--metrics_address=" + metrics})
-	root.SetOut(said)
-	root.SetErr(said)
-	go func() { ended <- root.ExecuteContext(ctx) }()
+	said, ended := &nettest.Journal{}, make(chan error, 1)
+	cmd := varco(ctx, "apiserver-proxy", way, "--kubeconfig="+startAPIServer(t), "--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", secure), "--metrics_address="+metrics)
+	cmd.Stdout, cmd.Stderr = said, said
+	go func() { ended <- cmd.Run() }()
 	out := running{fmt.Sprintf("https://127.0.0.1:%d", secure), "http://" + metrics, func() error { cancel(); return <-ended }}
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // a poll
 		resp, err := http.Get(out.metrics + "/readyz")

@@ -26,7 +26,8 @@ type AggregatedConfig struct {
 	// IsProxy says which requests are for Proxy: those to /apis/proxy.varco.dev/v1/…/proxy. It must not block. Required.
 	IsProxy func(*http.Request) bool
 	// Proxy makes the handler of those requests, which have passed what FrontConfig.Proxy's have, and in the core group as
-	// well. RemoteAddr and Host are those of the API server's client. next answers 404. Required.
+	// well. RemoteAddr is that of the API server's client. Host is the one that X-Forwarded-Host names; kube-apiserver's
+	// aggregation layer names none, and it is our own then. next answers 404. Required.
 	Proxy func(next http.Handler, authz authorizer.Authorizer) http.Handler
 	Drain func(context.Context) error // as FrontConfig's
 	// Access counts requests and logs them at verbosity 3. Optional.

@@ -19,6 +19,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 
 	"varco.dev/internal/apiwatch"
+	"varco.dev/internal/apiwatch/apitest"
 	"varco.dev/internal/service"
 )
 
@@ -145,6 +146,7 @@ func TestWatcherFollowsObjects(t *testing.T) {
 		t.Errorf("once synced: got node addresses %v", s.node)
 	}
 
+	apitest.AwaitWatches(t, &client.Fake, 0, "services", "endpointslices")
 	services, slices := client.CoreV1().Services("x"), client.DiscoveryV1().EndpointSlices("x")
 	do := func(_ any, err error) {
 		t.Helper()

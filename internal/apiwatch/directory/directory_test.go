@@ -76,6 +76,7 @@ func TestFakeClient(t *testing.T) {
 	if got := endpoints(d, "a")() + " " + podAddrs(t, d, "p")() + " " + ports(t, d, "a")(); got != "a→p=10.244.0.1 p=[10.244.0.1] 80" {
 		t.Errorf("once synced: got %q", got)
 	}
+	apitest.AwaitWatches(t, &client.Fake, 0, "pods", "endpointslices")
 	if err := client.CoreV1().Pods("x").Delete(t.Context(), "p", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}

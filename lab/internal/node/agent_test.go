@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes/fake"
+	"varco.dev/internal/apiwatch/apitest"
 	"varco.dev/internal/nettest"
 	"varco.dev/lab/internal/node"
 )
@@ -132,7 +133,9 @@ func (w *world) start() {
 	w.agent = agent
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
+	before := len(w.client.Actions())
 	go func() { done <- agent.Run(ctx) }()
+	apitest.AwaitWatches(w.t, &w.client.Fake, before, "pods")
 	w.end = func() {
 		cancel()
 		if err := <-done; err != nil {

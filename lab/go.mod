@@ -23,6 +23,7 @@ require (
 	github.com/pion/randutil v0.1.0 // indirect
 	github.com/pion/sctp v1.12.1 // indirect
 	github.com/pion/transport/v5 v5.1.4 // indirect
+	github.com/pires/go-proxyproto v0.15.0 // indirect
 )
 
 require (

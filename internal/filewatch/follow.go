@@ -1,4 +1,4 @@
-// Package filewatch follows files that users and programs change while Varco runs.
+// Package filewatch reads and follows files that users name, and that they and programs change while Varco runs.
 package filewatch
 
 import (

@@ -19,9 +19,9 @@ const (
 	// trialTime is after which time without a result another request may try. An answer may take hours, such as that of a stream
 	// on which nothing happens, and the target must not be left out for so long.
 	trialTime = longestEjection
-	// returnTime is how long a target takes to have its whole share again, and firstWeight what it begins with: Envoy's
+	// SlowStart is how long a target takes to have its whole share again, and firstWeight what it begins with: Envoy's
 	// slow start mode begins at 10 % (min_weight_percent) and grows in a straight line, as HAProxy's slowstart does.
-	returnTime  = 10 * time.Second
+	SlowStart   = 10 * time.Second
 	firstWeight = 0.1
 )
 
@@ -52,7 +52,7 @@ func (l Lease) Answered(latency time.Duration) {
 	switch {
 	case returned:
 		p.takeBack(t, now)
-	case t.back != never && now-t.back >= returnTime:
+	case t.back != never && now-t.back >= SlowStart:
 		t.back, t.ejections = never, 0
 	}
 	p.mu.Unlock()
@@ -112,15 +112,15 @@ func (l Lease) Done() {
 
 // weight is the share that a target has, of that of others.
 func (t *target) weight(now time.Duration) float64 {
-	if t.back == never || now-t.back >= returnTime {
+	if t.back == never || now-t.back >= SlowStart {
 		return 1
 	}
-	return max(firstWeight, float64(now-t.back)/float64(returnTime))
+	return max(firstWeight, float64(now-t.back)/float64(SlowStart))
 }
 
 // eject leaves a target out, and returns for how long; 0: it is not.
 func (p *Pool) eject(t *target, now time.Duration) time.Duration {
-	if t.state == up && len(p.targets)-len(p.down) <= 1 {
+	if t.state == up && len(p.targets)-len(p.down)-len(p.dead) <= 1 {
 		p.reopen()
 		return 0
 	}
@@ -151,8 +151,8 @@ func (p *Pool) reopen() {
 // takeBack has a target begin anew, with a small weight.
 func (p *Pool) takeBack(t *target, now time.Duration) {
 	p.unlist(t)
-	t.state, t.trial, t.back = up, false, now
-	t.pass = max(t.pass, p.lead) // nothing is owed to it
+	t.state, t.trial = up, false
+	p.beginSlowly(t, now)
 	p.list(t)
 	p.schedule()
 }

@@ -14,6 +14,9 @@ const (
 	// mostLag is how many picks a target that was passed over, because it had much to do, may catch up on. It does so at twice
 	// the speed of the others at most, since it is drawn in two of n cases.
 	mostLag = 128
+	// few targets are all looked at where leases last: of three, two drawn at random would leave out the least busy one in a third of
+	// all picks.
+	few = 3
 )
 
 // Want is what a pick must look at.
@@ -72,13 +75,19 @@ func (p *Pool) choose(now time.Duration, w *Want) *target {
 			return t
 		}
 	}
-	return p.ofTwo(now, p.down, w.Avoid) // better an unlikely one than none
+	if t := p.ofTwo(now, p.down, w.Avoid); t != nil { // better an unlikely one than none
+		return t
+	}
+	return p.ofTwo(now, p.dead, w.Avoid)
 }
 
 // ofTwo draws two targets of a list and returns the better one; nil if all are to be avoided.
 func (p *Pool) ofTwo(now time.Duration, l []member, avoid []netip.AddrPort) *target {
-	if len(l) == 0 {
+	switch {
+	case len(l) == 0:
 		return nil
+	case p.config.Least && len(l) <= few:
+		return p.ofFew(now, l, avoid)
 	}
 	r := p.config.Random()
 	i := int((r & 0xffffffff) * uint64(len(l)) >> 32)
@@ -87,10 +96,20 @@ func (p *Pool) ofTwo(now time.Duration, l []member, avoid []netip.AddrPort) *tar
 		return a
 	}
 	b := p.next(l, a.at+1+int((r>>32)*uint64(len(l)-1)>>32), avoid, a)
-	if b == nil || a.before(b, now) {
+	if b == nil || p.before(a, b, now) {
 		return a
 	}
 	return b
+}
+
+// ofFew returns the best target of a list, looking at all of them.
+func (p *Pool) ofFew(now time.Duration, l []member, avoid []netip.AddrPort) (best *target) {
+	for _, m := range l {
+		if !slices.Contains(avoid, m.addr) && (best == nil || p.before(m.target, best, now)) {
+			best = m.target
+		}
+	}
+	return best
 }
 
 // next returns the first target of a list from a place on, around the end, that is not to be avoided. The few to be avoided
@@ -105,9 +124,11 @@ func (p *Pool) next(l []member, from int, avoid []netip.AddrPort, not *target) *
 }
 
 // before tells whether a target is to be taken rather than another.
-func (t *target) before(other *target, now time.Duration) bool {
+func (p *Pool) before(t, other *target, now time.Duration) bool {
 	mine, theirs := t.load(now), other.load(now)
 	switch {
+	case p.config.Least && mine != theirs:
+		return mine < theirs
 	case mine >= clearly*theirs && mine >= theirs+byCount:
 		return false
 	case theirs >= clearly*mine && theirs >= mine+byCount:
@@ -127,7 +148,10 @@ func (p *Pool) byKey(now time.Duration, w *Want) *target {
 			return best
 		}
 	}
-	return first(nil, p.down, w, nil)
+	if best := first(nil, p.down, w, nil); best != nil {
+		return best
+	}
+	return first(nil, p.dead, w, nil)
 }
 
 // first returns which target of a list, or best, is the first in the order of a key.
@@ -146,7 +170,9 @@ func first(best *target, l []member, w *Want, may func(*target) bool) *target {
 }
 
 // usable tells whether a target is up, or may be tried.
-func (t *target) usable(now time.Duration) bool { return t.state == up || now >= t.next() }
+func (t *target) usable(now time.Duration) bool {
+	return t.state == up || t.state == down && now >= t.next()
+}
 
 // lease notes a pick.
 func (p *Pool) lease(now time.Duration, t *target) Lease {

@@ -19,12 +19,22 @@ type Target struct {
 	Preferred bool
 	// Draining targets are about to end. They are picked only if there is no other.
 	Draining bool
+	// Down targets are known not to answer. They are picked only if nothing else is left, those that have failed included, and
+	// never tried. One that is set without Down again begins anew: slowly, and with its failures forgotten.
+	Down bool
+	// Since is when it came up, if others know that. One that came up anew begins slowly, whatever it was used for meanwhile: of
+	// those that come back together none gets all that the others do not take yet. The zero value says nothing.
+	Since time.Time
 }
 
 // Config is what NewPool wants to know. All of it is optional.
 type Config struct {
 	Now    func() time.Time // default: time.Now
 	Random func() uint64    // default: rand.Uint64; called under the pool's lock
+	// Least is for leases that last, such as connections: the target with the fewest for its weight is taken, of two drawn at
+	// random or of all of a few, and of equal ones the one that has had less. As the one with the fewest would get all that are
+	// new, targets that are new beside others, or not draining any more, begin slowly as well.
+	Least bool
 	// Ejected is told of a target that is left out from now on, and for how long; Returned of one that is back. They are
 	// called without a lock, by whoever has reported what decided it.
 	Ejected  func(addr netip.AddrPort, d time.Duration)
@@ -40,6 +50,7 @@ type Pool struct {
 	targets   map[netip.AddrPort]*target
 	up        [tiers][]member
 	down      []member      // left out
+	dead      []member      // known to be down
 	nextTrial time.Duration // when one of them may be tried; never: none
 	lead      float64       // the pass that the last picks were made at
 	latency   average       // of all targets
@@ -73,6 +84,7 @@ type target struct {
 	latency  average
 
 	failures  [failureKinds]int // in a row
+	since     time.Time         // Target.Since, as far as it is known
 	ejections int               // in a row
 	until     time.Duration     // it is left out
 	trial     bool              // a request is on its way that may bring it back
@@ -92,7 +104,8 @@ type state uint8
 const (
 	gone state = iota // the pool does not have it any more; leases may
 	up
-	down
+	down // left out
+	dead // known to be down
 )
 
 // NewPool returns a pool without targets.
@@ -116,17 +129,18 @@ func (p *Pool) Set(targets []Target) {
 	defer p.mu.Unlock()
 	old := p.targets
 	p.targets = make(map[netip.AddrPort]*target, len(targets))
-	p.up, p.down = [tiers][]member{}, nil
+	p.up, p.down, p.dead = [tiers][]member{}, nil, nil
+	now, others := p.clock(), len(old) > 0
 	for _, want := range targets {
 		if _, twice := p.targets[want.Addr]; twice {
 			continue
 		}
 		t := old[want.Addr]
 		if t == nil {
-			t = &target{addr: want.Addr, host: want.Addr.String(), hash: hashAddrPort(want.Addr), state: up, pass: p.lead, back: never}
+			t = p.newTarget(want.Addr, others)
 		}
 		delete(old, want.Addr)
-		t.tier = tierOf(want)
+		p.assess(t, want, now)
 		p.targets[want.Addr] = t
 		p.list(t)
 	}
@@ -136,32 +150,26 @@ func (p *Pool) Set(targets []Target) {
 	p.schedule()
 }
 
-func tierOf(t Target) tier {
-	switch {
-	case t.Draining:
-		return draining
-	case t.Preferred:
-		return preferred
+func (p *Pool) listOf(t *target) *[]member {
+	switch t.state {
+	case up:
+		return &p.up[t.tier]
+	case dead:
+		return &p.dead
 	}
-	return ordinary
+	return &p.down
 }
 
 // list puts a target into the list of its state.
 func (p *Pool) list(t *target) {
-	l := &p.down
-	if t.state == up {
-		l = &p.up[t.tier]
-	}
+	l := p.listOf(t)
 	t.at = len(*l)
 	*l = append(*l, member{t.hash, t})
 }
 
 // unlist takes it out again.
 func (p *Pool) unlist(t *target) {
-	l := &p.down
-	if t.state == up {
-		l = &p.up[t.tier]
-	}
+	l := p.listOf(t)
 	last := len(*l) - 1
 	(*l)[t.at] = (*l)[last]
 	(*l)[t.at].at = t.at
@@ -172,7 +180,7 @@ func (p *Pool) unlist(t *target) {
 // Stats is a pool at one moment.
 type Stats struct {
 	Targets  int // all of them
-	Ejected  int // those that are left out
+	Ejected  int // those that are left out; those known to be down do not count
 	InFlight int // leases that are not done, those of targets that are gone included
 }
 

@@ -11,6 +11,7 @@ import (
 	"varco.dev/internal/apiserverproxy/locate"
 	"varco.dev/internal/apiserverproxy/outbound"
 	"varco.dev/internal/backend"
+	"varco.dev/internal/httpproxy/resend"
 )
 
 // Exchange is one request to a destination, over all its tries. It serves one RoundTrip.
@@ -85,8 +86,8 @@ func isIdempotent(method string) bool {
 
 // send tries one endpoint after the other.
 func (x *Exchange) send(rt http.RoundTripper, r *http.Request, idempotent bool) (*http.Response, error) {
-	body := newBody(r)
-	defer body.last()
+	body := resend.NewBody(r)
+	defer body.Last()
 	x.first = time.Now()
 	var before error
 	for n := 1; ; n++ {

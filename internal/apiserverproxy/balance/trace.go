@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http/httptrace"
 	"time"
+
+	"varco.dev/internal/httpproxy/resend"
 )
 
 // traced has the try told of its connections.
@@ -16,24 +18,8 @@ func (t *try) traced(ctx context.Context) context.Context {
 	if t.outer == nil {
 		return httptrace.WithClientTrace(ctx, &t.trace)
 	}
-	t.ctx = traced{ctx, &t.trace}
+	t.ctx = resend.Traced{Context: ctx, Trace: &t.trace}
 	return &t.ctx
-}
-
-// traced is a context whose trace is another one. httptrace.WithClientTrace joins the old and the new one by reflection, at the
-// cost of a tenth of a small request.
-type traced struct {
-	context.Context
-	trace *httptrace.ClientTrace
-}
-
-// Value implements context.Context.
-func (c *traced) Value(key any) any {
-	v := c.Context.Value(key)
-	if _, ok := v.(*httptrace.ClientTrace); ok {
-		return c.trace
-	}
-	return v
 }
 
 // settle looks at what was written to the connection that the try has had last.

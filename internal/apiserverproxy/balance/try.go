@@ -15,6 +15,7 @@ import (
 
 	"varco.dev/internal/apiserverproxy/locate"
 	"varco.dev/internal/backend"
+	"varco.dev/internal/httpproxy/resend"
 )
 
 // verdict is whether a request may be sent again.
@@ -39,8 +40,8 @@ type try struct {
 	req   http.Request
 	url   url.URL
 	at    place
-	body  *body
-	ctx   traced
+	body  *resend.Body
+	ctx   resend.Traced
 	trace httptrace.ClientTrace
 	outer *httptrace.ClientTrace // whoever else wants to know; its hooks may be nil
 	from  context.Context        // the request's own
@@ -65,7 +66,7 @@ type try struct {
 }
 
 // newTry makes the request for an endpoint.
-func (x *Exchange) newTry(r *http.Request, at place, b *body, mayTwice, more bool) *try {
+func (x *Exchange) newTry(r *http.Request, at place, b *resend.Body, mayTwice, more bool) *try {
 	t := &x.one
 	if t.from != nil { // net/http may still look at the first
 		t = new(try)
@@ -84,7 +85,7 @@ func (x *Exchange) newTry(r *http.Request, at place, b *body, mayTwice, more boo
 	t.req = *r.WithContext(t.traced(ctx))
 	t.req.URL = &t.url
 	if b != nil {
-		t.req.Body, t.req.GetBody = b.handle(), b.again
+		t.req.Body, t.req.GetBody = b.Give(), b.Again
 	}
 	return t
 }
@@ -134,7 +135,7 @@ func (t *try) judge(err error) verdict {
 	t.settle()
 	v := no
 	switch {
-	case t.from.Err() != nil, t.body.broken(), t.stopped:
+	case t.from.Err() != nil, t.body.Broken(), t.stopped:
 		return no // the client has gone, or does not send what it promised; or there was a try too many
 	case !t.connected, t.late && !t.sent:
 		t.at.failed(backend.Unreachable)
@@ -154,7 +155,7 @@ func (t *try) judge(err error) verdict {
 		}
 		v = idempotent
 	}
-	if !t.body.fresh() || t.sent && !t.mayTwice && !isRefused(err) {
+	if !t.body.Fresh() || t.sent && !t.mayTwice && !isRefused(err) {
 		return no
 	}
 	return v

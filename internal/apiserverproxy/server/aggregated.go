@@ -60,7 +60,7 @@ func NewAggregated(c AggregatedConfig) (*Aggregated, error) {
 	a := &Aggregated{server: s, config: c}
 	documents.ready(s.Ready)
 	s.drains = drainsOf(c.Drain)
-	proxy := checked(Group, s.trust.unhopped(c.Proxy(http.NotFoundHandler(), chain.authz)))
+	proxy := checked(Group, unhopped(s.trust, c.Proxy(http.NotFoundHandler(), chain.authz)))
 	a.handler = counted(c.Log, c.Access, chain.build(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c.IsProxy(r) {
 			proxy.ServeHTTP(w, r)
@@ -74,10 +74,10 @@ func NewAggregated(c AggregatedConfig) (*Aggregated, error) {
 // Run serves until the context ends, and then gives what is open its time to end. It returns nil then, or why it could not
 // serve. It waits for an API server that is away when it starts.
 func (a *Aggregated) Run(ctx context.Context) error {
-	if err := a.pairs.load(); err != nil {
+	if err := a.pairs.Load(); err != nil {
 		return err
 	}
-	if err := a.trust.start(ctx); err != nil || ctx.Err() != nil {
+	if err := a.trust.Start(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
 	listener, err := a.secure()
@@ -85,7 +85,7 @@ func (a *Aggregated) Run(ctx context.Context) error {
 		return err
 	}
 	a.log.Info("serving HTTPS for the aggregation layer", "address", listener.Addr(), "group", groupVersion())
-	return a.run(ctx, files{a.pairs.files(), a.pairs.load}, listener)
+	return a.run(ctx, files{a.pairs.Files(), a.pairs.Load}, listener)
 }
 
 func groupVersion() schema.GroupVersion { return schema.GroupVersion{Group: Group, Version: Version} }

@@ -7,7 +7,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/audit"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
@@ -21,6 +20,7 @@ import (
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 
 	"varco.dev/internal/httpproxy/identity"
+	"varco.dev/internal/httpproxy/vouch"
 )
 
 // chain is what kube-apiserver does with a request before it is served, in its order (server.DefaultBuildHandlerChain), with
@@ -31,15 +31,10 @@ type chain struct {
 	infos   *request.RequestInfoFactory
 	authn   authenticator.Request
 	authz   authorizer.Authorizer
-	trust   *trust
+	trust   *vouch.Trust
 	backend audit.Backend // nil: no audit
 	policy  audit.PolicyRuleEvaluator
 	codecs  serializer.CodecFactory
-}
-
-// newInfos returns how kube-apiserver reads a path.
-func newInfos() *request.RequestInfoFactory {
-	return &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
 }
 
 // newCodecs returns the forms that errors are answered in: JSON, YAML and protobuf.
@@ -87,7 +82,7 @@ func longRunning(_ *http.Request, info *request.RequestInfo) bool {
 // headerNames has WithAuthentication remove the headers of identities that the API server reads, too.
 func (c *chain) headerNames() *authenticatorfactory.RequestHeaderConfig {
 	names := func(of func(identity.Headers) []string) headerrequest.StringSliceProvider {
-		return headerrequest.StringSliceProviderFunc(func() []string { return of(c.trust.now.Load().headers) })
+		return headerrequest.StringSliceProviderFunc(func() []string { return of(c.trust.Headers()) })
 	}
 	return &authenticatorfactory.RequestHeaderConfig{
 		UsernameHeaders:     names(func(h identity.Headers) []string { return h.Users }),
@@ -100,7 +95,22 @@ func (c *chain) headerNames() *authenticatorfactory.RequestHeaderConfig {
 // cleaned removes what looks like an identity in spellings that upstream does not look for: a target may.
 func (c *chain) cleaned(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c.trust.now.Load().headers.Strip(r.Header)
+		c.trust.Headers().Strip(r.Header)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// stranger returns upstream's answer to whom it does not know. It is audited: the API server does not see such a request.
+func stranger(c *chain) http.Handler {
+	refusing := *c
+	refusing.authn = nobody{}
+	return refusing.build(http.NotFoundHandler(), true)
+}
+
+// nobody authenticates no request.
+type nobody struct{}
+
+// AuthenticateRequest implements authenticator.Request.
+func (nobody) AuthenticateRequest(*http.Request) (*authenticator.Response, bool, error) {
+	return nil, false, nil
 }

@@ -27,6 +27,8 @@ import (
 	genericserver "k8s.io/apiserver/pkg/server"
 	genericfilters "k8s.io/apiserver/pkg/server/filters"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
+
+	"varco.dev/internal/httpproxy/vouch"
 )
 
 // rules authenticates and authorizes by words in the request, and remembers what it was asked.
@@ -112,7 +114,7 @@ func (s *sides) chain(side int, config *genericserver.Config) http.Handler {
 	target := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.target(side, w, r) })
 	if side == 0 {
 		c := &chain{
-			infos: newInfos(), authn: s.rules[side], authz: authz, trust: newTrust(nil, nil, nil),
+			infos: vouch.NewInfos(), authn: s.rules[side], authz: authz, trust: vouch.NewTrust(vouch.TrustConfig{}),
 			backend: config.AuditBackend, policy: config.AuditPolicyRuleEvaluator, codecs: newCodecs(),
 		}
 		return c.build(target, false)

@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"varco.dev/internal/httpproxy"
+	"varco.dev/internal/httpproxy/vouch"
 	"varco.dev/internal/observe"
 )
 
@@ -52,7 +53,7 @@ type FrontConfig struct {
 type Front struct {
 	*server
 	config FrontConfig
-	front  *pass
+	front  *vouch.Pass
 }
 
 // NewFront builds a Front. It opens no connection and no port; Run does.
@@ -70,34 +71,41 @@ func NewFront(c FrontConfig) (*Front, error) {
 	if err != nil {
 		return nil, err
 	}
-	from, err := newOrigin(c.Kubeconfig)
+	from, err := vouch.NewOrigin(c.Kubeconfig)
 	if err != nil {
 		return nil, err
 	}
-	f := &Front{server: s, config: c, front: &pass{
-		log: c.Log, origin: from, proxy: passed, trust: s.trust, infos: chain.infos, unknown: stranger(chain),
-		certFile: c.Options.ProxyClientCertFile, keyFile: c.Options.ProxyClientKeyFile,
-	}}
-	f.front.swap(&passLanes{})
-	f.handler = counted(c.Log, c.Access, f.route(chain))
+	f := &Front{server: s, config: c, front: vouch.NewPass(vouch.PassConfig{
+		Log: c.Log, Origin: from, Proxy: passed, Trust: s.trust, Unknown: stranger(chain), Words: vouch.Flags(),
+		CertFile: c.Options.ProxyClientCertFile, KeyFile: c.Options.ProxyClientKeyFile,
+	})}
+	f.handler = counted(c.Log, c.Access, routes{c.IsProxy, c.Proxy, c.IsGone, c.Gone}.build(chain, f.front))
 	return f, nil
 }
 
-// route returns the handler of all requests.
-func (f *Front) route(c *chain) http.Handler {
-	proxy := c.build(checked("", f.trust.unhopped(f.config.Proxy(http.HandlerFunc(f.again), c.authz))), false)
+// routes are the requests that are served here, and by whom; see FrontConfig.
+type routes struct {
+	isProxy func(*http.Request) bool
+	proxy   func(next http.Handler, authz authorizer.Authorizer) http.Handler
+	isGone  func(*http.Request) bool
+	gone    http.Handler
+}
+
+// build returns the handler of all requests, which hands on to next what is not served here.
+func (r routes) build(c *chain, next http.Handler) http.Handler {
+	proxy := c.build(checked("", unhopped(c.trust, r.proxy(again(next), c.authz))), false)
 	var gone http.Handler
-	if f.config.IsGone != nil {
-		gone = c.build(f.config.Gone, true)
+	if r.isGone != nil {
+		gone = c.build(r.gone, true)
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		switch {
-		case gone != nil && f.config.IsGone(r):
-			gone.ServeHTTP(w, r)
-		case f.config.IsProxy(r):
-			proxy.ServeHTTP(w, keep(r))
+		case gone != nil && r.isGone(q):
+			gone.ServeHTTP(w, q)
+		case r.isProxy(q):
+			proxy.ServeHTTP(w, keep(q))
 		default:
-			f.front.ServeHTTP(w, r)
+			next.ServeHTTP(w, q)
 		}
 	})
 }
@@ -113,12 +121,12 @@ func counted(log *slog.Logger, metrics *observe.AccessMetrics, h http.Handler) h
 // Run serves until the context ends, and then gives what is open its time to end. It returns nil then, or why it could not
 // serve. It waits for an API server that is away when it starts.
 func (f *Front) Run(ctx context.Context) error {
-	load := func() error { return errors.Join(f.pairs.load(), f.front.load()) }
+	load := func() error { return errors.Join(f.pairs.Load(), f.front.Load()) }
 	if err := load(); err != nil {
 		return err
 	}
-	defer f.front.swap(&passLanes{})
-	if err := f.trust.start(ctx); err != nil || ctx.Err() != nil {
+	defer f.front.Unload()
+	if err := f.trust.Start(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
 	listeners, err := f.listeners(ctx)
@@ -126,7 +134,7 @@ func (f *Front) Run(ctx context.Context) error {
 		return err
 	}
 	f.log.Info("serving HTTPS in front of the API server", "address", listeners[0].Addr(), "apiServer", f.config.Kubeconfig.Host)
-	names := append(f.pairs.files(), f.front.certFile, f.front.keyFile, f.front.origin.config.CAFile)
+	names := append(f.pairs.Files(), f.front.Files()...)
 	return f.run(ctx, files{names, load}, listeners...)
 }
 

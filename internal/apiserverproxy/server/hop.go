@@ -5,14 +5,16 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"varco.dev/internal/httpproxy/vouch"
 )
 
 // unhopped takes back what a trusted front proxy, such as kube-apiserver's aggregation layer, has added about its own client:
 // the handler below sees RemoteAddr and Host as if that client had come straight here. The last address of X-Forwarded-For is
 // the one that the front proxy saw; those before it are as the client says. Of other connections nothing is believed.
-func (t *trust) unhopped(next http.Handler) http.Handler {
+func unhopped(t *vouch.Trust, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if t.judge(r).proxy {
+		if t.IsProxy(r) {
 			r = unhop(r)
 		}
 		next.ServeHTTP(w, r)

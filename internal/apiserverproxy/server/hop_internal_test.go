@@ -2,8 +2,9 @@ package server
 
 import (
 	"net/http"
-	"net/http/httptest"
 	"testing"
+
+	"varco.dev/internal/httpproxy/vouch"
 )
 
 func TestLastForwarded(t *testing.T) {
@@ -27,18 +28,6 @@ func TestLastForwarded(t *testing.T) {
 	}
 }
 
-func TestLasts(t *testing.T) {
-	for target, want := range map[string]bool{
-		"/api/v1/pods?watch=true": true, "/api/v1/pods?watch": true, "/api/v1/watch/pods": true, "/api/v1/pods": false, "/version?watch=1": false,
-		"/api/v1/namespaces/a/pods/b/log?follow": true, "/api/v1/namespaces/a/pods/b/log?follow=true": true, "/api/v1/namespaces/a/pods/b/log?follow=0": false,
-		"/api/v1/namespaces/a/pods/b/log": false, "/apis/x/v1/pods/b/exec?follow=true": false,
-	} {
-		if got := lasts(newInfos(), httptest.NewRequest(http.MethodGet, target, nil)); got != want {
-			t.Errorf("%s lasts: %v", target, got)
-		}
-	}
-}
-
 // FuzzReadsAs wants that a path which was let through is the one that was allowed, segment by segment.
 func FuzzReadsAs(f *testing.F) {
 	for _, path := range []string{
@@ -52,7 +41,7 @@ func FuzzReadsAs(f *testing.F) {
 		if err != nil || r.URL.Host != "a" {
 			return
 		}
-		info, err := newInfos().NewRequestInfo(r)
+		info, err := vouch.NewInfos().NewRequestInfo(r)
 		if err != nil || !info.IsResourceRequest || info.Subresource != "proxy" || !readsAs(r.URL.EscapedPath(), info) {
 			return
 		}

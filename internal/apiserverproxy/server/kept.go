@@ -23,15 +23,17 @@ func keep(r *http.Request) *http.Request {
 }
 
 // again passes a request on that was for the proxy at first, with the header that it came with.
-func (f *Front) again(w http.ResponseWriter, r *http.Request) {
-	if header, ok := r.Context().Value(keptKey{}).(http.Header); ok {
-		out := *r
-		out.Header = header
-		r = &out
-	}
-	w.Header().Del("Cache-Control") // the API server says so itself
-	w.Header().Del("Audit-Id")
-	f.front.ServeHTTP(w, r)
+func again(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if header, ok := r.Context().Value(keptKey{}).(http.Header); ok {
+			out := *r
+			out.Header = header
+			r = &out
+		}
+		w.Header().Del("Cache-Control") // the API server says so itself
+		w.Header().Del("Audit-Id")
+		next.ServeHTTP(w, r)
+	})
 }
 
 // checked lets only requests through that were authorized as what the proxy takes them for: the subresource proxy of one

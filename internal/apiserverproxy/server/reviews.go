@@ -25,6 +25,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"varco.dev/internal/httpproxy/vouch"
 )
 
 const (
@@ -86,7 +88,7 @@ func (r *reviewer) tokens(o *Options) (authenticator.Request, error) {
 
 // authenticator returns what authenticates requests, in upstream's order: front proxies, certificates, tokens, and nobody
 // only where there was nothing to check.
-func (r *reviewer) authenticator(o *Options, t *trust) (authenticator.Request, error) {
+func (r *reviewer) authenticator(o *Options, t *vouch.Trust) (authenticator.Request, error) {
 	tokens, err := r.tokens(o)
 	if err != nil {
 		return nil, fmt.Errorf("prepare the authentication: %w", err)
@@ -124,7 +126,7 @@ func (r *reviewer) authorizer(o *Options) (authorizer.Authorizer, error) {
 
 // Run finds out when reviews that were forbidden are allowed again, until the context ends: whoever goes by Ready sends no
 // clients meanwhile, for whom the API server would be asked.
-func (r *reviewer) Run(ctx context.Context) error { return every(ctx, deniedRetry, r.retry) }
+func (r *reviewer) Run(ctx context.Context) error { return vouch.Every(ctx, deniedRetry, r.retry) }
 
 // retry asks for a review of the kind that was forbidden. What it says does not matter.
 func (r *reviewer) retry(ctx context.Context) {

@@ -9,26 +9,14 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strings"
-	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	genericserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/rest"
 
 	"varco.dev/internal/filewatch"
-)
-
-const (
-	idleConnection = 90 * time.Second // upstream's
-	headerTimeout  = 32 * time.Second // upstream's
-	maxHeaderBytes = 1 << 20          // upstream's
-	maxStreams     = 100              // upstream's: of a client's connection of HTTP/2
-	streamBuffer   = 256 << 10        // upstream's: what a client may send ahead in one of them
-	maxAhead       = 1 << 30          // the same in all of a connection's, however many there may be
-	cutTime        = time.Second      // for telling clients that their requests were cut
+	"varco.dev/internal/httpproxy/vouch"
 )
 
 // server is what Front and Aggregated have in common: HTTPS with the options' certificates, and a chain that clients come
@@ -36,9 +24,9 @@ const (
 type server struct {
 	options  *Options
 	log      *slog.Logger
-	trust    *trust
+	trust    *vouch.Trust
 	reviewer *reviewer
-	pairs    *pairs
+	pairs    *vouch.Pairs
 	backend  auditBackend
 	handler  http.Handler
 	drains   []func(context.Context) error // each ends what it has open
@@ -50,12 +38,12 @@ func newServer(o *Options, kubeconfig *rest.Config, log *slog.Logger) (*server, 
 	if err != nil {
 		return nil, err
 	}
-	return &server{options: o, log: log, reviewer: r, trust: newTrust(o.Authentication, r.authn, log), pairs: &pairs{options: o.Serving}}, nil
+	return &server{options: o, log: log, reviewer: r, trust: newTrust(o.Authentication, r.authn, log), pairs: newPairs(o.Serving)}, nil
 }
 
 // chain prepares what requests for the proxy go through.
 func (s *server) chain() (*chain, error) {
-	c := &chain{infos: newInfos(), codecs: newCodecs(), trust: s.trust}
+	c := &chain{infos: vouch.NewInfos(), codecs: newCodecs(), trust: s.trust}
 	var err error
 	if c.authn, err = s.reviewer.authenticator(s.options, s.trust); err != nil {
 		return nil, err
@@ -77,7 +65,7 @@ func (s *server) Handler() http.Handler { return s.handler }
 
 // ConnContext is for the http.Server that Handler is given to: with it, a certificate is verified once in a while and not for each
 // request.
-func (s *server) ConnContext() func(context.Context, net.Conn) context.Context { return remember }
+func (s *server) ConnContext() func(context.Context, net.Conn) context.Context { return vouch.Remember }
 
 // Ready returns why nothing can be served, or nil. It does not block.
 func (s *server) Ready() error {
@@ -114,31 +102,17 @@ func (s *server) run(ctx context.Context, f files, listeners ...net.Listener) er
 	return group.Wait()
 }
 
-// every does something once in a period until the context ends; then it returns nil.
-func every(ctx context.Context, period time.Duration, do func(context.Context)) error {
-	tick := time.NewTicker(period)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			do(ctx)
-		}
-	}
-}
-
 // follow takes over files that have changed.
 func (s *server) follow(ctx context.Context, f files) error {
-	names := append(f.names, s.options.Authentication.ClientCert.ClientCA, s.options.Authentication.RequestHeader.ClientCAFile)
-	look := func() string { return digest(names) }
+	names := append(f.names, s.trust.Files()...)
+	look := func() string { return vouch.Digest(names) }
 	return filewatch.Follow(ctx, look(), look, func(string) {
 		if err := f.load(); err != nil {
 			s.log.Warn("certificates cannot be read again: the last good ones stay in use", "error", err)
 		} else {
 			s.log.Info("certificates were read again")
 		}
-		s.trust.reload(ctx)
+		s.trust.Reload(ctx)
 	})
 }
 
@@ -156,37 +130,9 @@ func (s *server) secure() (net.Listener, error) {
 }
 
 func (s *server) http() *http.Server {
-	protocols := &http.Protocols{}
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(!s.options.Serving.DisableHTTP2Serving)
-	protocols.SetUnencryptedHTTP2(true) // on the loopback port; TLS settles it by ALPN
-	streams := s.options.Serving.HTTP2MaxStreamsPerConnection
-	if streams <= 0 {
-		streams = maxStreams
-	}
-	return &http.Server{
-		Handler: s.handler, Protocols: protocols, ConnContext: remember,
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: streams, MaxReadFrameSize: streamBuffer,
-			MaxReceiveBufferPerStream: streamBuffer, MaxReceiveBufferPerConnection: min(streams*streamBuffer, maxAhead),
-		},
-		IdleTimeout: idleConnection, ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: maxHeaderBytes,
-		ErrorLog: slog.NewLogLogger(quiet{s.log.Handler()}, slog.LevelWarn),
-	}
-}
-
-// quiet writes handshakes that fail, of which port scanners cause many, at debug.
-type quiet struct{ slog.Handler }
-
-// Handle implements slog.Handler.
-func (q quiet) Handle(ctx context.Context, record slog.Record) error {
-	if strings.HasPrefix(record.Message, "http: TLS handshake error") {
-		record.Level = slog.LevelDebug
-	}
-	if !q.Enabled(ctx, record.Level) {
-		return nil
-	}
-	return q.Handler.Handle(ctx, record)
+	return vouch.HTTP(vouch.HTTPConfig{
+		Handler: s.handler, Streams: s.options.Serving.HTTP2MaxStreamsPerConnection, NoHTTP2: s.options.Serving.DisableHTTP2Serving, Log: s.log,
+	})
 }
 
 // serve answers on the listeners until the context ends, and drains then. It closes the listeners.
@@ -221,20 +167,7 @@ func (s *server) serve(ctx context.Context, listeners ...net.Listener) error {
 func (s *server) drain(server *http.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.options.DrainTimeout)
 	defer cancel()
-	var open sync.WaitGroup
-	for _, drain := range s.drains {
-		open.Go(func() {
-			if err := drain(ctx); err != nil {
-				s.log.Warn("streams were cut", "error", err)
-			}
-		})
-	}
-	last, cancel := context.WithTimeout(context.Background(), s.options.DrainTimeout+cutTime)
-	defer cancel()
-	if server.Shutdown(last) != nil {
-		server.Close() // some client does not read what it is told
-	}
-	open.Wait()
+	vouch.Drain(ctx, server, s.log, s.drains...)
 }
 
 // drainsOf leaves out what there is not.

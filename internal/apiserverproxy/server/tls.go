@@ -4,11 +4,12 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"sync"
 
 	genericserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/server/options"
 	cliflag "k8s.io/component-base/cli/flag"
+
+	"varco.dev/internal/httpproxy/vouch"
 )
 
 // listen opens the port.
@@ -28,11 +29,10 @@ func (s *server) listen() (net.Listener, error) {
 	return opened.Listener, nil
 }
 
-// tls returns the configuration of the listener. Client certificates are asked for and judged later: a client may have
-// another credential.
+// tls returns the configuration of the listener.
 func (s *server) tls() (*tls.Config, error) {
 	o := s.options.Serving
-	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, ClientAuth: tls.RequestClientCert, GetCertificate: s.pairs.get}
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if o.DisableHTTP2Serving {
 		c.NextProtos = []string{"http/1.1"}
 	}
@@ -52,24 +52,5 @@ func (s *server) tls() (*tls.Config, error) {
 			return nil, fmt.Errorf("--tls-curve-preferences: %w", err)
 		}
 	}
-	c.GetConfigForClient = s.hinting(c)
-	return c, nil
-}
-
-// hinting names the authorities of now, by which some clients choose their certificate.
-func (s *server) hinting(base *tls.Config) func(*tls.ClientHelloInfo) (*tls.Config, error) {
-	var mu sync.Mutex
-	var by *trusted
-	current := base
-	return func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if now := s.trust.now.Load(); now != by {
-			next := base.Clone()
-			next.GetConfigForClient = nil
-			next.ClientCAs = now.hints
-			by, current = now, next
-		}
-		return current, nil
-	}
+	return vouch.TLS(c, s.pairs, s.trust), nil
 }

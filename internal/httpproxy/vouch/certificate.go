@@ -1,4 +1,4 @@
-package server
+package vouch
 
 import (
 	"context"
@@ -71,13 +71,13 @@ type connection struct {
 
 type connectionKey struct{}
 
-// remember is a http.Server's ConnContext.
-func remember(ctx context.Context, _ net.Conn) context.Context {
+// Remember is a http.Server's ConnContext: with it, a certificate is verified once in a while and not for each request.
+func Remember(ctx context.Context, _ net.Conn) context.Context {
 	return context.WithValue(ctx, connectionKey{}, &connection{})
 }
 
 // judge returns what the certificate of a request's connection says.
-func (t *trust) judge(r *http.Request) *verdict {
+func (t *Trust) judge(r *http.Request) *verdict {
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return &verdict{}
 	}
@@ -128,7 +128,7 @@ func (t *trusted) fields(u user.Info) (http.Header, error) {
 // named returns the client that a front proxy names, if the connection is a front proxy's, or whose certificate it has. As
 // upstream, what a certificate says counts more than any token. nil without an error: there is no certificate, or one that
 // says nothing. An error: it must not be taken for none.
-func (t *trust) named(v *verdict, r *http.Request) (*authenticator.Response, error) {
+func (t *Trust) named(v *verdict, r *http.Request) (*authenticator.Response, error) {
 	if v.proxy {
 		if named, ok, err := v.by.authReqs.headers.AuthenticateRequest(r); ok || err != nil {
 			return named, err
@@ -144,7 +144,10 @@ func (t *trust) named(v *verdict, r *http.Request) (*authenticator.Response, err
 }
 
 // AuthenticateRequest implements authenticator.Request.
-func (t *trust) AuthenticateRequest(r *http.Request) (*authenticator.Response, bool, error) {
+func (t *Trust) AuthenticateRequest(r *http.Request) (*authenticator.Response, bool, error) {
 	who, err := t.named(t.judge(r), r)
 	return who, who != nil, err
 }
+
+// IsProxy says whether the connection of a request is a trusted front proxy's, whoever it may name.
+func (t *Trust) IsProxy(r *http.Request) bool { return t.judge(r).proxy }

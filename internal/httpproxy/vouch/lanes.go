@@ -1,17 +1,18 @@
-package server
+package vouch
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"time"
 
 	"k8s.io/client-go/rest"
 
+	"varco.dev/internal/filewatch"
 	"varco.dev/internal/httpproxy"
 )
 
@@ -36,20 +37,23 @@ type lanes struct {
 	ordinary, lasting, upgrading *http.Transport
 }
 
-func newLanes(secure *tls.Config, proxy func(*http.Request) (*url.URL, error)) *lanes {
-	dialer := &net.Dialer{Timeout: connectTimeout, KeepAlive: keepAlive}
+func (o *Origin) newLanes(secure *tls.Config) *lanes {
 	lane := func(protocols ...string) *http.Transport {
 		config := secure.Clone()
 		config.NextProtos = protocols
 		return &http.Transport{
-			Proxy: proxy, DialContext: dialer.DialContext, TLSClientConfig: config, TLSHandshakeTimeout: handshakeTimeout,
+			Proxy: o.proxy, DialContext: o.dial, TLSClientConfig: config, TLSHandshakeTimeout: o.hello,
 			DisableCompression: true, ExpectContinueTimeout: continueTimeout, Protocols: protocolsOf(protocols),
 			MaxIdleConnsPerHost: idlePerHost, IdleConnTimeout: idleTimeout,
 		}
 	}
 	l := &lanes{ordinary: lane("http/1.1"), lasting: lane("h2", "http/1.1"), upgrading: lane("http/1.1")}
+	l.upgrading.MaxIdleConnsPerHost = -1 // net/http sends a GET twice where a connection breaks that has served before, an exec as well
 	l.ordinary.DialContext = httpproxy.BufferDial(l.ordinary.DialContext)
-	l.lasting.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingInterval, PingTimeout: pingTimeout}
+	l.lasting.HTTP2 = &http.HTTP2Config{
+		SendPingTimeout: pingInterval, PingTimeout: pingTimeout,
+		MaxReceiveBufferPerStream: streamBuffer, // net/http's 4 MiB would be held for each watch whose client does not read
+	}
 	return l
 }
 
@@ -69,14 +73,17 @@ func (l *lanes) close() {
 	}
 }
 
-// origin is the API server: where it is and how it is known, without any of this server's own credentials.
-type origin struct {
+// Origin is the API server: where it is and how it is known, without any of this server's own credentials.
+type Origin struct {
 	server *url.URL
 	config rest.TLSClientConfig
 	proxy  func(*http.Request) (*url.URL, error) // of the kubeconfig (proxy-url); nil: none, whatever the environment says
+	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
+	hello  time.Duration
 }
 
-func newOrigin(config *rest.Config) (*origin, error) {
+// NewOrigin takes of a configuration where the API server is and how it is known, and proxy-url. The address must be of https.
+func NewOrigin(config *rest.Config) (*Origin, error) {
 	server, _, err := rest.DefaultServerUrlFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("read the API server's address: %w", err)
@@ -86,16 +93,23 @@ func newOrigin(config *rest.Config) (*origin, error) {
 	}
 	tlsConfig := config.TLSClientConfig
 	tlsConfig.CertFile, tlsConfig.KeyFile, tlsConfig.CertData, tlsConfig.KeyData = "", "", nil, nil
-	return &origin{server: server, config: tlsConfig, proxy: config.Proxy}, nil
+	dialer := &net.Dialer{Timeout: connectTimeout, KeepAlive: keepAlive}
+	return &Origin{server: server, config: tlsConfig, proxy: config.Proxy, dial: dialer.DialContext, hello: handshakeTimeout}, nil
+}
+
+// Dialing has connections made by dial, which bounds how long that takes, and their handshakes bounded by hello. It must be
+// called before the origin is used.
+func (o *Origin) Dialing(dial func(ctx context.Context, network, addr string) (net.Conn, error), hello time.Duration) {
+	o.dial, o.hello = dial, hello
 }
 
 // base returns how the API server is recognised. Of TLS, only that.
-func (o *origin) base() (*tls.Config, error) {
+func (o *Origin) base() (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: o.config.ServerName, InsecureSkipVerify: o.config.Insecure}
 	authority := o.config.CAData
 	if len(authority) == 0 && o.config.CAFile != "" {
 		var err error
-		if authority, err = os.ReadFile(o.config.CAFile); err != nil {
+		if authority, err = filewatch.Read(o.config.CAFile, filewatch.Most); err != nil {
 			return nil, fmt.Errorf("read the API server's authority: %w", err)
 		}
 	}
@@ -109,16 +123,16 @@ func (o *origin) base() (*tls.Config, error) {
 }
 
 // lanes returns new transports for both kinds of clients; those with a certificate are nil if there is none.
-func (o *origin) lanes(certFile, keyFile string) (*passLanes, error) {
+func (o *Origin) lanes(certFile, keyFile string) (*passLanes, error) {
 	base, err := o.base()
 	if err != nil {
 		return nil, err
 	}
-	l := &passLanes{plain: newLanes(base, o.proxy)}
+	l := &passLanes{plain: o.newLanes(base)}
 	if certFile == "" {
 		return l, nil
 	}
-	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	pair, err := filewatch.ReadPair(certFile, keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the front-proxy certificate: %w", err)
 	}
@@ -128,6 +142,6 @@ func (o *origin) lanes(certFile, keyFile string) (*passLanes, error) {
 	secure := base.Clone()
 	// Whatever authorities the API server names: with another certificate it would not be asked.
 	secure.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
-	l.identified = newLanes(secure, o.proxy)
+	l.identified = o.newLanes(secure)
 	return l, nil
 }

@@ -1,4 +1,4 @@
-package server
+package vouch
 
 import (
 	"crypto/ecdsa"
@@ -16,8 +16,6 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
-
-	"k8s.io/apiserver/pkg/server/options"
 )
 
 // selfSigned returns a certificate that is its own authority, and its PEM.
@@ -53,13 +51,11 @@ func TestVerdictsAreRememberedAndForgotten(t *testing.T) {
 		}
 	}
 	set(authority)
-	o := options.NewDelegatingAuthenticationOptions()
-	o.SkipInClusterLookup, o.ClientCert.ClientCA = true, file
-	trust := newTrust(o, nil, slog.New(slog.DiscardHandler))
-	trust.reload(t.Context())
+	trust := NewTrust(TrustConfig{ClientCAFile: file, Log: slog.New(slog.DiscardHandler)})
+	trust.Reload(t.Context())
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{bob}}
-	r = r.WithContext(remember(r.Context(), nil))
+	r = r.WithContext(Remember(r.Context(), nil))
 	first := trust.judge(r)
 	if first.client == nil || first.client.User.GetName() != "bob" {
 		t.Fatalf("verdict %+v", first)
@@ -67,7 +63,7 @@ func TestVerdictsAreRememberedAndForgotten(t *testing.T) {
 	if trust.judge(r) != first {
 		t.Error("the certificate was verified twice")
 	}
-	trust.reload(t.Context())
+	trust.Reload(t.Context())
 	if trust.judge(r) != first {
 		t.Error("files that are the same made a difference")
 	}
@@ -77,18 +73,18 @@ func TestVerdictsAreRememberedAndForgotten(t *testing.T) {
 	}
 	for _, content := range []string{"", "nonsense"} { // a file that is being written
 		set([]byte(content))
-		trust.reload(t.Context())
+		trust.Reload(t.Context())
 		if v := trust.judge(r); v.client == nil {
 			t.Errorf("after the file %q: %+v", content, v)
 		}
 	}
 	set(other)
-	trust.reload(t.Context())
+	trust.Reload(t.Context())
 	if v := trust.judge(r); v.client != nil || v.err == nil {
 		t.Errorf("the authority is trusted no more, but the verdict is %+v", v)
 	}
 	set(append(other, authority...))
-	trust.reload(t.Context())
+	trust.Reload(t.Context())
 	if v := trust.judge(r); v.client == nil {
 		t.Errorf("the authority is trusted again, but the verdict is %+v", v)
 	}

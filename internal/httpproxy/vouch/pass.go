@@ -1,4 +1,4 @@
-package server
+package vouch
 
 import (
 	"crypto/x509"
@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
 
@@ -21,18 +21,47 @@ import (
 	"varco.dev/internal/httpproxy/identity"
 )
 
-// pass hands requests to the API server. It never lends them anything of this server's own but the front-proxy certificate,
+// PassConfig is what NewPass wants to know.
+type PassConfig struct {
+	Trust  *Trust           // who clients with certificates are; required
+	Origin *Origin          // required
+	Proxy  *httpproxy.Proxy // passes requests on; required
+	// Unknown answers clients whose certificate is of nobody that is known, and who have no token. Required.
+	Unknown http.Handler
+	// CertFile and KeyFile are the front-proxy client certificate, in PEM: one of the authority that the API server has as
+	// --requestheader-client-ca-file, with a name that its --requestheader-allowed-names allow. Whoever holds the key is
+	// anybody in the cluster. Empty: client certificates cannot be carried over.
+	CertFile, KeyFile string
+	// Spread chooses among several API servers for each request. nil: all go to the origin.
+	Spread Spread
+	Words  Words
+	Log    *slog.Logger // required
+}
+
+// Spread chooses an API server for each request.
+type Spread interface {
+	// Over returns what sends one request, by the given lane, to an API server that it chooses: by its host in the URL. It keeps
+	// path, headers and body. The request is the client's. It is called once for each request, from its goroutine.
+	Over(lane http.RoundTripper, r *http.Request, k Kind) http.RoundTripper
+}
+
+// Kind is how a request is answered.
+type Kind uint8
+
+// The kinds.
+const (
+	Ordinary  Kind = iota
+	Watching       // events, until someone ends it; its client comes back then
+	Following      // a log that grows, until someone ends it
+	Upgrading      // another protocol
+)
+
+// Pass hands requests to an API server. It never lends them anything of this server's own but the front-proxy certificate,
 // and that only to clients whose certificate was verified, under the names that it says.
-type pass struct {
-	log      *slog.Logger
-	origin   *origin
-	proxy    *httpproxy.Proxy
-	trust    *trust
-	infos    *request.RequestInfoFactory
-	unknown  http.Handler // upstream's answer to whom it does not know
-	certFile string
-	keyFile  string
-	lanes    atomic.Pointer[passLanes]
+type Pass struct {
+	config PassConfig
+	infos  *request.RequestInfoFactory
+	lanes  atomic.Pointer[passLanes]
 }
 
 type passLanes struct {
@@ -42,9 +71,21 @@ type passLanes struct {
 	vouching   atomic.Pointer[vouching]
 }
 
-// load makes transports with the files as they are now. Requests that are being served keep theirs.
-func (p *pass) load() error {
-	next, err := p.origin.lanes(p.certFile, p.keyFile)
+// NewPass returns a Pass that passes nothing on before Load is called.
+func NewPass(c PassConfig) *Pass {
+	p := &Pass{config: c, infos: NewInfos()}
+	p.Unload()
+	return p
+}
+
+// NewInfos returns how kube-apiserver reads a path.
+func NewInfos() *request.RequestInfoFactory {
+	return &request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")}
+}
+
+// Load makes transports with the files as they are now. Requests that are being served keep theirs.
+func (p *Pass) Load() error {
+	next, err := p.config.Origin.lanes(p.config.CertFile, p.config.KeyFile)
 	if err != nil {
 		return err
 	}
@@ -52,7 +93,15 @@ func (p *pass) load() error {
 	return nil
 }
 
-func (p *pass) swap(next *passLanes) {
+// Unload has nothing passed on any more (503), and closes connections that are idle.
+func (p *Pass) Unload() { p.swap(&passLanes{}) }
+
+// Files returns the names of those that Load reads; some may be empty.
+func (p *Pass) Files() []string {
+	return []string{p.config.CertFile, p.config.KeyFile, p.config.Origin.config.CAFile}
+}
+
+func (p *Pass) swap(next *passLanes) {
 	if old := p.lanes.Swap(next); old != nil {
 		old.plain.close()
 		old.identified.close()
@@ -60,7 +109,7 @@ func (p *pass) swap(next *passLanes) {
 }
 
 // ServeHTTP implements http.Handler.
-func (p *pass) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (p *Pass) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := check(r); err != nil {
 		httpproxy.Fail(w, r, err)
 		return
@@ -70,12 +119,12 @@ func (p *pass) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		httpproxy.Fail(w, r, httpproxy.Status(http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "the server has not started yet, or is ending"))
 		return
 	}
-	v := p.trust.judge(r)
-	who, err := p.trust.named(v, r)
+	v := p.config.Trust.judge(r)
+	who, err := p.config.Trust.named(v, r)
 	switch {
 	case who == nil && err != nil && !hasToken(r):
-		p.log.Debug("a client certificate was refused", "remote", r.RemoteAddr, "error", err)
-		p.unknown.ServeHTTP(w, r)
+		p.config.Log.Debug("a client certificate was refused", "remote", r.RemoteAddr, "error", err)
+		p.config.Unknown.ServeHTTP(w, r)
 	case who == nil:
 		p.asIs(w, r, l)
 	case who == v.client:
@@ -87,9 +136,9 @@ func (p *pass) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // as passes a request on as that of a client whose identity this server vouches for.
-func (p *pass) as(w http.ResponseWriter, r *http.Request, l *passLanes, fields http.Header, err error) {
+func (p *Pass) as(w http.ResponseWriter, r *http.Request, l *passLanes, fields http.Header, err error) {
 	if err == nil && l.identified == nil {
-		err = errors.New("client certificates are not carried over to the API server here, since --proxy-client-cert-file is missing: use a token")
+		err = errors.New("client certificates are not carried over to the API server here, since " + p.config.Words.FrontProxy + " is missing: use a token")
 	}
 	if err == nil {
 		err = p.mayVouch(l)
@@ -98,7 +147,7 @@ func (p *pass) as(w http.ResponseWriter, r *http.Request, l *passLanes, fields h
 		httpproxy.Fail(w, r, httpproxy.Status(http.StatusForbidden, metav1.StatusReasonForbidden, err.Error()))
 		return
 	}
-	names := p.trust.now.Load().headers
+	names := p.config.Trust.now.Load().headers
 	p.send(w, r, l.identified, true, func(out *http.Request) {
 		names.Strip(out.Header)
 		delete(out.Header, "Authorization") // of two credentials the API server takes the certificate, too
@@ -109,8 +158,8 @@ func (p *pass) as(w http.ResponseWriter, r *http.Request, l *passLanes, fields h
 }
 
 // asIs passes a request on with the client's own credentials, or none.
-func (p *pass) asIs(w http.ResponseWriter, r *http.Request, l *passLanes) {
-	names := p.trust.now.Load().headers
+func (p *Pass) asIs(w http.ResponseWriter, r *http.Request, l *passLanes) {
+	names := p.config.Trust.now.Load().headers
 	credentials := hasToken(r)
 	if !credentials && r.ProtoMajor == 2 {
 		w.Header().Set("Connection", "close") // CVE-2023-44487: strangers get no connections to keep, as upstream (KEP-4018)
@@ -124,16 +173,22 @@ func (p *pass) asIs(w http.ResponseWriter, r *http.Request, l *passLanes) {
 
 // send passes a request on. The API server closes connections of HTTP/2 on which strangers ask, so that they do not share
 // those of others.
-func (p *pass) send(w http.ResponseWriter, r *http.Request, l *lanes, known bool, edit func(*http.Request)) {
-	t := httpproxy.Target{
-		Name: "the API server " + p.origin.server.Host, Scheme: p.origin.server.Scheme, Host: p.origin.server.Host,
-		RoundTripper: l.ordinary, Upgrade: l.upgrading, Edit: edit,
-	}
-	if lasts(p.infos, r) {
+func (p *Pass) send(w http.ResponseWriter, r *http.Request, l *lanes, known bool, edit func(*http.Request)) {
+	kind := kindOf(p.infos, r)
+	lane := l.ordinary
+	if kind == Watching || kind == Following {
 		r = httpproxy.LongRunning(r)
 		if known {
-			t.RoundTripper = l.lasting
+			lane = l.lasting
 		}
+	}
+	t := p.target(r, edit)
+	if spread := p.config.Spread; spread == nil {
+		t.RoundTripper, t.Upgrade = lane, l.upgrading
+	} else if httpproxy.WantsUpgrade(r) {
+		t.Upgrade = spread.Over(l.upgrading, r, Upgrading)
+	} else {
+		t.RoundTripper = spread.Over(lane, r, kind)
 	}
 	if r.ProtoMajor == 2 {
 		t.EditResponse = func(resp *http.Response) error {
@@ -143,12 +198,22 @@ func (p *pass) send(w http.ResponseWriter, r *http.Request, l *lanes, known bool
 			return nil
 		}
 	}
-	p.proxy.Serve(w, r, t)
+	p.config.Proxy.Serve(w, r, t)
+}
+
+// target returns the API server, or one that Spread will replace, and with which it keeps the client's Host.
+func (p *Pass) target(r *http.Request, edit func(*http.Request)) httpproxy.Target {
+	server := p.config.Origin.server
+	t := httpproxy.Target{Name: "the API server " + server.Host, Scheme: server.Scheme, Host: server.Host, Edit: edit}
+	if p.config.Spread != nil {
+		t.Name, t.HostHeader = "an API server", r.Host
+	}
+	return t
 }
 
 // place puts the path of the API server's URL before that of the request, as a server behind another proxy needs.
-func (p *pass) place(out *http.Request) {
-	prefix := strings.TrimRight(p.origin.server.EscapedPath(), "/")
+func (p *Pass) place(out *http.Request) {
+	prefix := strings.TrimRight(p.config.Origin.server.EscapedPath(), "/")
 	if prefix == "" {
 		return
 	}
@@ -160,24 +225,26 @@ func (p *pass) place(out *http.Request) {
 	out.URL.Path = plain + out.URL.Path
 }
 
-// lasts says whether the answer lasts until someone ends it: a watch, or a log that is followed.
-func lasts(infos *request.RequestInfoFactory, r *http.Request) bool {
+// kindOf says how a request is answered that wants no upgrade, and with it whether the answer lasts until someone ends it: a
+// watch, or a log that is followed.
+func kindOf(infos *request.RequestInfoFactory, r *http.Request) Kind {
 	q := r.URL.RawQuery
 	if !strings.Contains(q, "watch") && !strings.Contains(q, "follow") && !strings.Contains(r.URL.Path, "/watch/") {
-		return false
+		return Ordinary
 	}
 	info, err := infos.NewRequestInfo(r)
 	if err != nil {
-		return false
+		return Ordinary
 	}
 	switch follow := r.URL.Query()["follow"]; {
 	case info.Verb == "watch":
-		return true
+		return Watching
 	case info.Resource != "pods" || info.Subresource != "log" || len(follow) == 0:
-		return false
-	default:
-		return follow[0] != "false" && follow[0] != "0" // as the API server reads a bool (conversion)
+		return Ordinary
+	case follow[0] != "false" && follow[0] != "0": // as the API server reads a bool (conversion)
+		return Following
 	}
+	return Ordinary
 }
 
 // hasToken says whether the request has a bearer token, right or wrong, where upstream looks for one.
@@ -256,19 +323,4 @@ func (b *trailed) Read(p []byte) (int, error) {
 		}
 	}
 	return n, err
-}
-
-// stranger returns upstream's answer to whom it does not know. It is audited: the API server does not see such a request.
-func stranger(c *chain) http.Handler {
-	refusing := *c
-	refusing.authn = nobody{}
-	return refusing.build(http.NotFoundHandler(), true)
-}
-
-// nobody authenticates no request.
-type nobody struct{}
-
-// AuthenticateRequest implements authenticator.Request.
-func (nobody) AuthenticateRequest(*http.Request) (*authenticator.Response, bool, error) {
-	return nil, false, nil
 }

@@ -1,4 +1,4 @@
-package server
+package vouch
 
 import (
 	"crypto/x509"
@@ -17,15 +17,15 @@ type vouching struct {
 }
 
 // mayVouch returns why no identity may be carried over with the front-proxy certificate, or nil.
-func (p *pass) mayVouch(l *passLanes) error {
-	old, now, by := l.vouching.Load(), time.Now(), p.trust.now.Load()
+func (p *Pass) mayVouch(l *passLanes) error {
+	old, now, by := l.vouching.Load(), time.Now(), p.config.Trust.now.Load()
 	if old != nil && old.by == by && now.Before(old.until) {
 		return old.err
 	}
-	v := &vouching{by, now.Add(verdictTime), by.vouches(l.chain)}
+	v := &vouching{by, now.Add(verdictTime), by.vouches(l.chain, p.config.Words.FrontProxy)}
 	l.vouching.Store(v)
 	if v.err != nil && (old == nil || old.err == nil) {
-		p.log.Error("client certificates are not carried over", "error", v.err)
+		p.config.Log.Error("client certificates are not carried over", "error", v.err)
 	}
 	return v.err
 }
@@ -33,7 +33,7 @@ func (p *pass) mayVouch(l *passLanes) error {
 // vouches returns why an API server that trusts these authorities would not take a certificate for that of a front proxy but
 // for a client's: it would do everything that any client asks for with the rights of that one. A certificate that it does not know at
 // all does no harm: X-Remote-… is not heeded then.
-func (t *trusted) vouches(chain []*x509.Certificate) error {
+func (t *trusted) vouches(chain []*x509.Certificate, flag string) error {
 	if len(chain) == 0 {
 		return nil
 	}
@@ -51,7 +51,7 @@ func (t *trusted) vouches(chain []*x509.Certificate) error {
 	case signs(t.proxies) && (len(t.allowed) == 0 || slices.Contains(t.allowed, name)):
 		return nil
 	case signs(t.clients):
-		return fmt.Errorf("the certificate of --proxy-client-cert-file is one of the client %q to the API server, and of no front proxy: everybody would have that client's rights", name)
+		return fmt.Errorf("the certificate of %s is one of the client %q to the API server, and of no front proxy: everybody would have that client's rights", flag, name)
 	}
 	return nil
 }

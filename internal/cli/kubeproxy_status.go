@@ -3,13 +3,11 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"time"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"varco.dev/internal/kubeproxy/config"
 	"varco.dev/internal/kubeproxy/inspect"
@@ -17,14 +15,14 @@ import (
 
 // inspectFlags are those of the commands that ask a running kube-proxy.
 type inspectFlags struct {
+	outputFlag
 	socket string
-	output string
 	from   string
 }
 
 func (f *inspectFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.socket, "status-socket", config.DefaultStatusSocket, "where the kube-proxy of this node listens")
-	cmd.Flags().StringVarP(&f.output, "output", "o", "table", "table, json or yaml")
+	f.outputFlag.add(cmd.Flags())
 }
 
 func kubeProxyStatus() *cobra.Command {
@@ -86,24 +84,4 @@ given.`,
 	f.add(cmd)
 	cmd.Flags().StringVar(&f.from, "from", "", "address of the client (default: one outside of the cluster)")
 	return cmd
-}
-
-// write writes a value in the form that was asked for.
-func (f *inspectFlags) write(w io.Writer, value any, table func(io.Writer) error) error {
-	switch f.output {
-	case "table":
-		return table(w)
-	case "json":
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(value)
-	case "yaml":
-		text, err := yaml.Marshal(value)
-		if err != nil {
-			return err
-		}
-		_, err = w.Write(text)
-		return err
-	}
-	return fmt.Errorf("--output: %q is not table, json or yaml", f.output)
 }

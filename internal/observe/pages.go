@@ -81,17 +81,18 @@ func (p Pages) profile(mux *listingMux) {
 	}
 }
 
-func configz(config map[string]any) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, config) })
-}
+func configz(config map[string]any) http.Handler { return JSON(func() any { return config }) }
 
-func writeJSON(w http.ResponseWriter, value any) {
-	b, err := json.Marshal(value)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(b) // a client that is gone needs no answer
+// JSON returns a handler that answers what the value is then, in JSON.
+func JSON(value func() any) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		b, err := json.Marshal(value())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		_, _ = w.Write(b) // a client that is gone needs no answer
+	})
 }

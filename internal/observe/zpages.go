@@ -41,7 +41,7 @@ func (p zPage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		plainText(w)
 		p.text(w)
 	default:
-		writeJSON(w, p.object(zGroup+"/"+version))
+		JSON(func() any { return p.object(zGroup + "/" + version) }).ServeHTTP(w, r)
 	}
 }
 

@@ -8,11 +8,13 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/duration"
+
+	"varco.dev/internal/observe"
 )
 
 // counted writes the counters of a port, of those that count.
 func counted(p Port, counters string) string {
-	connections, packets, bytes := fmt.Sprint(p.Connections), fmt.Sprint(p.Packets), size(p.Bytes)
+	connections, packets, bytes := fmt.Sprint(p.Connections), fmt.Sprint(p.Packets), observe.Size(p.Bytes)
 	if counters != "all" {
 		packets, bytes = "-", "-"
 	}
@@ -21,9 +23,6 @@ func counted(p Port, counters string) string {
 	}
 	return connections + "\t" + packets + "\t" + bytes
 }
-
-// units are those of IEC 80000-13, each 1024 times the one before.
-var units = [...]string{"", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"}
 
 // WriteTable writes a status for people, as of now: what concerns all, then a line for each port.
 func WriteTable(w io.Writer, s Status, now time.Time) error {
@@ -102,18 +101,6 @@ func since(t *time.Time, now time.Time) string {
 		return "-"
 	}
 	return duration.HumanDuration(now.Sub(*t))
-}
-
-// size writes a number of bytes with three digits or less and a binary unit.
-func size(bytes uint64) string {
-	value, unit := float64(bytes), 0
-	for value >= 999.5 && unit < len(units)-1 { // what would be rounded to four digits
-		value, unit = value/1024, unit+1
-	}
-	if unit == 0 {
-		return fmt.Sprint(bytes)
-	}
-	return fmt.Sprintf("%.3g%s", value, units[unit])
 }
 
 func list[T fmt.Stringer](values []T, none string) string {

@@ -33,6 +33,7 @@ type apiserverProxyFlags struct {
 
 func (f *apiserverProxyFlags) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "Kubeconfig of the API server, with an account that may watch Services, EndpointSlices, pods and nodes, and ask who a client is and what it may do. In a pod: not needed.")
+	flags.StringVar(&f.values.Balance.Zone, "zone", "", "Zone that this proxy runs in: endpoints that topology hints give to it are preferred.")
 	f.addTargets(flags)
 	f.addKubelets(flags)
 	f.addLimits(flags)
@@ -47,7 +48,6 @@ func (f *apiserverProxyFlags) addTargets(flags *pflag.FlagSet) {
 	v := &f.values
 	flags.StringSliceVar(&f.allow, "allow-cidr", nil, "Networks of endpoints that are no pods: those of Services without selector, and external ones. Without it only pods are endpoints, as with kube-apiserver.")
 	flags.StringSliceVar(&f.deny, "deny-cidr", nil, "Networks that no request gets to, besides loopback, link-local, metadata and multicast addresses and the API servers.")
-	flags.StringVar(&v.Balance.Zone, "zone", "", "Zone that this proxy runs in: endpoints that topology hints give to it are preferred.")
 	flags.IntVar(&v.Balance.MaxTries, "max-tries", balance.DefaultMaxTries, "How many endpoints a request is sent to at most.")
 	flags.BoolVar(&f.onlyOnce, "retry-unsent-only", false, "Send a request to another endpoint only if nothing of it was sent; not even one that is idempotent.")
 	flags.StringVar(&v.Outbound.CAFile, "backend-ca-file", "", "Authorities (PEM) that the certificates of https targets are verified with; the annotation varco.dev/backend-ca goes before it. Without both they are not verified, as with kube-apiserver.")

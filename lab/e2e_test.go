@@ -69,17 +69,23 @@ func TestLab(t *testing.T) {
 
 // up builds both binaries and starts the lab, for the time of the test.
 func up(t *testing.T) *lab {
+	conf, varco := binaries(t)
+	return bringUp(t, conf, varco)
+}
+
+// binaries builds both, and returns the configuration of a lab of two nodes.
+func binaries(t *testing.T) (conf cluster.Config, varco string) {
 	dir := t.TempDir()
 	build(t, dir, "..", "./cmd/varco")
 	build(t, dir, ".", ".")
-	varco := filepath.Join(dir, "varco")
-	conf := cluster.Config{
+	varco = filepath.Join(dir, "varco")
+	conf = cluster.Config{
 		Dir: filepath.Join(dir, "lab"), Nodes: 2, Binary: filepath.Join(dir, "lab.bin"), Images: []string{"varco=" + varco},
 	}
 	if err := os.Rename(filepath.Join(dir, "lab"), conf.Binary); err != nil {
 		t.Fatal(err)
 	}
-	return bringUp(t, conf, varco)
+	return conf, varco
 }
 
 // bringUp starts a lab for the time of the test.
@@ -285,13 +291,19 @@ func (l *lab) awaitBackends(t *testing.T, from string, pods int) {
 // wait asks again and again until the state is as wanted.
 func (l *lab) wait(t *testing.T, what string, ask func() (state string, ok bool)) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); ; {
+	l.waitFor(t, patience, what, ask)
+}
+
+// waitFor is wait with a limit of its own.
+func (l *lab) waitFor(t *testing.T, limit time.Duration, what string, ask func() (state string, ok bool)) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); ; {
 		state, ok := ask()
 		if ok {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %s for %s: %s", patience, what, state)
+			t.Fatalf("waited %s for %s: %s", limit, what, state)
 		}
 		time.Sleep(50 * time.Millisecond) // between two questions
 	}

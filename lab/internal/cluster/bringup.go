@@ -28,7 +28,11 @@ func (s *supervisor) bringUp(ctx context.Context, tasks *tasks, listener net.Lis
 		return err
 	}
 	forward := &forwarder{listener: listener, log: s.log}
-	for _, h := range s.layout.ControlPlanes {
+	asked := s.layout.ControlPlanes
+	if s.layout.Balancer != nil {
+		asked = []controlplane.Host{*s.layout.Balancer}
+	}
+	for _, h := range asked {
 		ns, err := s.network.namespace(h.Name)
 		if err != nil {
 			return err
@@ -109,7 +113,11 @@ func (s *supervisor) startStage(stage controlplane.Stage) (waiter, error) {
 }
 
 func (s *supervisor) startComponent(c controlplane.Component) (waiter, error) {
-	proc, err := s.add(program{name: c.Name, host: c.Host.Name, args: c.Args})
+	p := program{name: c.Name, host: c.Host.Name, args: c.Args}
+	if c.Varco {
+		p.binary = s.cfg.APIServerLB
+	}
+	proc, err := s.add(p)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +159,7 @@ func (s *supervisor) startNodes(ctx context.Context, tasks *tasks) (waiter, erro
 	if err != nil {
 		return nil, done("", err)
 	}
-	if err := grantNodes(ctx, client); err != nil {
+	if err := s.grant(ctx, client); err != nil {
 		return nil, done("", err)
 	}
 	watch, err := newNodeWatch(client, s.layout, s.network)

@@ -11,11 +11,11 @@ import (
 	"varco.dev/lab/internal/controlplane"
 )
 
-// Commands returns the verbs of varco-lab: up, down, status, kubeconfig, exec, stop and start, and the hidden command of the
-// supervisor.
+// Commands returns the verbs of varco-lab: up, down, status, kubeconfig, exec, stop, start, pause,
+// continue, cut and plug, and the hidden command of the supervisor.
 func Commands() []*cobra.Command {
 	return []*cobra.Command{upCommand(), downCommand(), statusCommand(), kubeconfigCommand(), execCommand(),
-		stopCommand(), startCommand(), superviseCmd()}
+		stopCommand(), startCommand(), pauseCommand(), continueCommand(), cutCommand(), plugCommand(), superviseCmd()}
 }
 
 func dirFlag(cmd *cobra.Command) *string {
@@ -35,6 +35,7 @@ other image wait, and their status says why.`,
 		Example: `  varco-lab up
   varco-lab up --nodes 5 --apiservers 3
   varco-lab up --apiserver-proxy
+  varco-lab up --apiservers 3 --apiserver-lb bin/varco
   varco-lab up --image varco=/usr/local/bin/varco`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runUp(cmd, cfg) },
@@ -46,6 +47,8 @@ other image wait, and their status says why.`,
 	fs.StringVar(&cfg.APIServerProxy, "apiserver-proxy", "", `serve the API's proxy subresources by varco apiserver-proxy in the API servers' process:
 in "all" of them, also if no value is given, or in the "first" alone, to compare it with the others`)
 	fs.Lookup("apiserver-proxy").NoOptDefVal = ProxyOfAll
+	fs.StringVar(&cfg.APIServerLB, "apiserver-lb", "", `reach the API servers by way of varco apiserver-lb, which runs on a machine of its own; the value is the program varco`)
+	fs.DurationVar(&cfg.ShutdownDelay, "shutdown-delay", 0, "how long an API server that is told to end still serves, with /readyz red")
 	fs.StringArrayVar(&cfg.Images, "image", nil, "program that stands for an image, as `NAME=PATH[,ARG…]`; repeatable")
 	fs.DurationVar(&cfg.Timeout, "timeout", DefaultTimeout, "how long the start may take")
 	return cmd
@@ -58,8 +61,12 @@ func runUp(cmd *cobra.Command, cfg Config) error {
 		return err
 	}
 	out := cmd.OutOrStdout()
+	number := controlplane.FirstControlPlane
+	if cfg.APIServerLB != "" {
+		number = controlplane.BalancerNumber
+	}
 	fmt.Fprintf(out, "\nThe cluster is up after %.1f s; its API server is %s for what runs in it. Next:\n",
-		time.Since(start).Seconds(), controlplane.NewHost("", controlplane.FirstControlPlane).APIServer())
+		time.Since(start).Seconds(), controlplane.NewHost("", number).APIServer())
 	for _, next := range [][2]string{
 		{"kubeconfig > lab.kubeconfig", "use it with kubectl --kubeconfig lab.kubeconfig"},
 		{"status", "components, nodes and pods"},

@@ -20,7 +20,7 @@ const (
 	DefaultTimeout = 2 * time.Minute
 )
 
-// Host numbers in nettest.NodeNet: control planes are numbers 2 to 9, nodes are 11 and up.
+// Host numbers in nettest.NodeNet: control planes are numbers 2 to 9, the balancer is 10, nodes are 11 and up.
 const (
 	maxControlPlanes = 8
 	firstNode        = 11
@@ -42,6 +42,11 @@ type Config struct {
 	// APIServerProxy says which API servers serve the subresources proxy of pods, services and nodes by varco
 	// apiserver-proxy in their own process: ProxyOfAll, ProxyOfFirst, or none if it is empty.
 	APIServerProxy string
+	// APIServerLB is the program varco if all clients shall reach the API servers by way of varco apiserver-lb, which runs on
+	// a machine of its own; empty for none.
+	APIServerLB string
+	// ShutdownDelay is how long an API server that is told to end still serves, with /readyz red.
+	ShutdownDelay time.Duration
 	// Images says which program stands for an image, as NAME=PATH[,ARG…]; lab/echo needs no entry.
 	Images []string
 	// Timeout bounds the start; 0 means DefaultTimeout.
@@ -78,6 +83,13 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.Binary, err = filepath.Abs(c.Binary); err != nil {
 		return c, err
+	}
+	if c.APIServerLB != "" {
+		image, err := absoluteImage("varco=" + c.APIServerLB)
+		if err != nil {
+			return c, err
+		}
+		c.APIServerLB = strings.TrimPrefix(image, "varco=")
 	}
 	images := make([]string, len(c.Images))
 	for i, image := range c.Images {
@@ -144,7 +156,11 @@ func absoluteImage(image string) (string, error) {
 
 // layout returns the machines and paths of the lab; localPort is the port of the forwarder.
 func (c Config) layout(localPort int) controlplane.Layout {
-	l := controlplane.Layout{Dir: c.Dir, LocalPort: localPort, Hosts: c.hosts()}
+	l := controlplane.Layout{Dir: c.Dir, LocalPort: localPort, Hosts: c.hosts(), ShutdownDelay: c.ShutdownDelay}
+	if c.APIServerLB != "" {
+		balancer := controlplane.NewHost(controlplane.BalancerName, controlplane.BalancerNumber)
+		l.Balancer = &balancer
+	}
 	for i := range c.APIServers {
 		number := controlplane.FirstControlPlane + i
 		l.ControlPlanes = append(l.ControlPlanes, controlplane.NewHost(fmt.Sprintf("control-plane-%d", i), number))

@@ -20,6 +20,7 @@ func TestCompleteRefuses(t *testing.T) {
 		"too many nodes":      {Config{Dir: dir, Nodes: maxNodes + 1}, "nodes"},
 		"too many apiservers": {Config{Dir: dir, APIServers: maxControlPlanes + 1}, "API servers"},
 		"proxy of some":       {Config{Dir: dir, APIServerProxy: "some"}, "apiserver-proxy"},
+		"balancer not there":  {Config{Dir: dir, APIServerLB: "/nowhere/varco"}, "no such file"},
 		"long folder":         {Config{Dir: "/" + strings.Repeat("x", 100)}, "too long"},
 		"image without path":  {Config{Dir: dir, Images: []string{"varco"}}, "NAME=PATH"},
 		"image without name":  {Config{Dir: dir, Images: []string{"=/bin/sh"}}, "NAME=PATH"},
@@ -67,6 +68,16 @@ func TestHosts(t *testing.T) {
 		if got := (Config{Dir: "/x", APIServers: 3, APIServerProxy: value}).layout(1).Hosts; got != want {
 			t.Errorf("%q: %d API servers have it, want %d", value, got, want)
 		}
+	}
+}
+
+func TestBalancerInLayout(t *testing.T) {
+	if got := (Config{Dir: "/x", APIServers: 3}).layout(1).Balancer; got != nil {
+		t.Errorf("a balancer that nobody asked for: %v", got)
+	}
+	l := Config{Dir: "/x", APIServers: 3, APIServerLB: "/bin/true", ShutdownDelay: 5}.layout(1)
+	if l.Balancer == nil || l.Balancer.Addrs[0].String() != "10.240.0.10" || l.ShutdownDelay != 5 {
+		t.Errorf("layout %+v", l)
 	}
 }
 

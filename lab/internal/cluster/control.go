@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Component is a process of the lab: a part of the control plane or a node agent.
@@ -42,6 +44,7 @@ func (c *controlServer) Run(ctx context.Context) error {
 	mux.HandleFunc("GET /components", c.list)
 	mux.HandleFunc("POST /components/{name}/stop", c.stop)
 	mux.HandleFunc("POST /components/{name}/start", c.start)
+	mux.HandleFunc("POST /components/{name}/signal", c.signal)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
@@ -82,6 +85,22 @@ func (c *controlServer) start(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := p.start(); err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+	}
+}
+
+func (c *controlServer) signal(w http.ResponseWriter, r *http.Request) {
+	p, ok := c.supervisor.find(r.PathValue("name"))
+	if !ok {
+		http.Error(w, "no component of that name", http.StatusNotFound)
+		return
+	}
+	sig := unix.SignalNum(r.URL.Query().Get("signal"))
+	if sig == 0 {
+		http.Error(w, "no signal of that name", http.StatusBadRequest)
+		return
+	}
+	if err := p.signal(sig); err != nil {
 		http.Error(w, err.Error(), http.StatusConflict)
 	}
 }

@@ -39,6 +39,9 @@ func newNetwork(l controlplane.Layout, dir string, log *slog.Logger) (*network, 
 	for i, h := range l.Nodes {
 		machines[firstNode+i] = h
 	}
+	if l.Balancer != nil {
+		machines[controlplane.BalancerNumber] = *l.Balancer
+	}
 	for number, h := range machines {
 		if n.byName[h.Name], err = world.AddHost(h.Name, number); err != nil {
 			return nil, fmt.Errorf("make machine %s: %w", h.Name, err)

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"varco.dev/internal/nettest"
@@ -111,6 +112,12 @@ func (c *Cluster) Stop(ctx context.Context, component string, grace time.Duratio
 // Start starts a component that has ended; it does not wait until the component is ready.
 func (c *Cluster) Start(ctx context.Context, component string) error {
 	return c.ask(ctx, http.MethodPost, "/components/"+url.PathEscape(component)+"/start", nil)
+}
+
+// Signal sends a signal, such as unix.SIGHUP, to a component that runs. SIGSTOP makes one hang, for as long as it gets no
+// SIGCONT: the kernel takes its connections and keeps what is sent to it, and nothing answers.
+func (c *Cluster) Signal(ctx context.Context, component string, sig unix.Signal) error {
+	return c.ask(ctx, http.MethodPost, "/components/"+url.PathEscape(component)+"/signal?signal="+unix.SignalName(sig), nil)
 }
 
 func (c *Cluster) ask(ctx context.Context, method, path string, read func(io.Reader) error) error {

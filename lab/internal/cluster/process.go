@@ -14,15 +14,15 @@ import (
 
 // program is one process of the lab that the supervisor starts.
 type program struct {
-	name string
-	host string // name of its network namespace
-	args []string
+	name   string
+	host   string // name of its network namespace
+	binary string // empty means the lab's
+	args   []string
 }
 
 // process is a program that has been started at least once. A process that ends stays ended until someone starts it.
 type process struct {
 	program
-	binary   string
 	logPath  string
 	ns       *nettest.Namespace
 	children *children
@@ -110,6 +110,16 @@ func (p *process) stop(grace time.Duration) {
 	}
 	_ = cmd.Process.Kill()
 	<-done
+}
+
+// signal sends a signal to the process.
+func (p *process) signal(sig unix.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.running() {
+		return fmt.Errorf("%s does not run", p.name)
+	}
+	return p.cmd.Process.Signal(sig)
 }
 
 // failure explains why the process is of no use: what happened, and the end of its log.

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -108,7 +109,8 @@ func (s *supervisor) add(p program) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find where %s runs: %w", p.name, err)
 	}
-	proc := &process{program: p, binary: s.cfg.Binary, logPath: logPath(s.cfg.Dir, p.name), ns: ns, children: &s.children}
+	p.binary = cmp.Or(p.binary, s.cfg.Binary)
+	proc := &process{program: p, logPath: logPath(s.cfg.Dir, p.name), ns: ns, children: &s.children}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.processes = append(s.processes, proc)

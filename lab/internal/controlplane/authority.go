@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -37,6 +38,8 @@ type Subject struct {
 	// Names are DNS names and Addrs are addresses of the server.
 	Names []string
 	Addrs []netip.Addr
+	// Until is the certificate's end; zero means long after the lab's.
+	Until time.Time
 }
 
 // NewAuthority makes an authority with a new key and a certificate signed by itself.
@@ -61,6 +64,19 @@ func NewAuthority(name string) (*Authority, error) {
 		return nil, fmt.Errorf("parse certificate of authority %s: %w", name, err)
 	}
 	return a, nil
+}
+
+// readAuthority reads one that write stored as path.crt and path.key.
+func readAuthority(path string) (*Authority, error) {
+	pair, err := tls.LoadX509KeyPair(path+".crt", path+".key")
+	if err != nil {
+		return nil, fmt.Errorf("read authority %s: %w", path, err)
+	}
+	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("read authority %s: the key is a %T", path, pair.PrivateKey)
+	}
+	return &Authority{cert: pair.Leaf, key: key}, nil
 }
 
 // Issue makes a key and a certificate for the subject.
@@ -105,6 +121,9 @@ func newTemplate(s Subject) (*x509.Certificate, error) {
 		NotBefore:    now.Add(-time.Hour), // clocks in a lab may be set back
 		NotAfter:     now.Add(validity),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
+	}
+	if !s.Until.IsZero() {
+		c.NotBefore, c.NotAfter = s.Until.Add(-validity), s.Until
 	}
 	for _, addr := range s.Addrs {
 		c.IPAddresses = append(c.IPAddresses, net.IP(addr.AsSlice()))

@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"varco.dev/internal/nettest"
@@ -13,8 +14,9 @@ type Component struct {
 	Name string
 	// Host is the machine that it runs on.
 	Host Host
-	// Args are the arguments of the lab's binary.
-	Args []string
+	// Args are the arguments of the lab's binary, or of varco if Varco is true.
+	Args  []string
+	Varco bool
 	// Ready is an https URL on the machine that answers 200 as soon as the component works.
 	Ready string
 	// CA, Cert and Key are files: who signed the certificate that Ready serves, and what to show it; Cert may be empty.
@@ -43,6 +45,10 @@ func (l Layout) Stages() []Stage {
 			c.Host = h
 			stages[j+1].Components = append(stages[j+1].Components, c)
 		}
+	}
+	if l.Balancer != nil {
+		balancer := Stage{Title: BalancerName, Needed: true, Components: []Component{l.balancer()}}
+		stages = slices.Insert(stages, 2, balancer) // the components after it go through it
 	}
 	return stages
 }
@@ -93,8 +99,9 @@ func (l Layout) plainAPIServer(h Host) Component {
 			"--etcd-cafile=" + l.pki("etcd/ca.crt"),
 			"--etcd-certfile=" + l.pki("apiserver-etcd-client.crt"),
 			"--etcd-keyfile=" + l.pki("apiserver-etcd-client.key"),
-			"--tls-cert-file=" + l.pki("apiserver.crt"),
-			"--tls-private-key-file=" + l.pki("apiserver.key"),
+			"--tls-cert-file=" + l.serving(h) + ".crt",
+			"--tls-private-key-file=" + l.serving(h) + ".key",
+			"--shutdown-delay-duration=" + l.ShutdownDelay.String(),
 			"--client-ca-file=" + l.pki("ca.crt"),
 			"--authorization-mode=Node,RBAC",
 			"--enable-admission-plugins=NodeRestriction",

@@ -36,10 +36,13 @@ func (l Layout) logins() []login {
 	logins := []login{{l.Kubeconfig(), local.url(l.LocalPort),
 		Subject{CommonName: "kubernetes-admin", Organization: []string{adminGroup}}}}
 	for _, h := range l.ControlPlanes {
-		server := h.url(APIServerPort)
+		server := l.by(h).url(APIServerPort)
 		logins = append(logins,
 			login{l.componentKubeconfig(h, "controller-manager"), server, Subject{CommonName: "system:kube-controller-manager"}},
 			login{l.componentKubeconfig(h, "scheduler"), server, Subject{CommonName: "system:kube-scheduler"}})
+	}
+	if b := l.Balancer; b != nil {
+		logins = append(logins, login{l.balancerFile("kubeconfig"), b.url(APIServerPort), Subject{CommonName: BalancerUser}})
 	}
 	for i, h := range l.Nodes {
 		logins = append(logins, login{filepath.Join(l.NodeDir(h.Name), "kubeconfig"), l.APIServerFor(i).url(APIServerPort),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"time"
 
 	"varco.dev/internal/nettest"
 )
@@ -60,6 +61,11 @@ type Layout struct {
 	Hosts int
 	// LocalPort is the port of 127.0.0.1 at which the host of the lab reaches the API servers.
 	LocalPort int
+	// Balancer is the machine of varco apiserver-lb, by way of which all clients reach the API servers; nil if there is
+	// none.
+	Balancer *Host
+	// ShutdownDelay is how long an API server that is told to end still serves, with /readyz red.
+	ShutdownDelay time.Duration
 }
 
 // Kubeconfig is the path of the administrator's kubeconfig.
@@ -73,7 +79,7 @@ func (l Layout) NodeDir(node string) string { return filepath.Join(l.Dir, "nodes
 
 // Entries are the names of what a cluster has in its folder.
 func (l Layout) Entries() []string {
-	names := []string{"kubeconfig", "pki", "etcd", "nodes"}
+	names := []string{"kubeconfig", "pki", "etcd", "nodes", BalancerName}
 	for _, h := range l.ControlPlanes {
 		names = append(names, h.Name)
 	}
@@ -90,8 +96,16 @@ func (l Layout) componentKubeconfig(h Host, component string) string {
 	return filepath.Join(l.hostDir(h), component+".kubeconfig")
 }
 
-// APIServerFor is the control plane that node number i talks to: nodes spread over all of them.
-func (l Layout) APIServerFor(i int) Host { return l.ControlPlanes[i%len(l.ControlPlanes)] }
+// APIServerFor is the machine that node number i asks: the balancer, or else nodes spread over the control planes.
+func (l Layout) APIServerFor(i int) Host { return l.by(l.ControlPlanes[i%len(l.ControlPlanes)]) }
+
+// by is the machine that a client of the API server on h asks.
+func (l Layout) by(h Host) Host {
+	if l.Balancer != nil {
+		return *l.Balancer
+	}
+	return h
+}
 
 // check tells of a layout that cannot work.
 func (l Layout) check() error {

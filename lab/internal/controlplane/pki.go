@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 )
 
 // loopback are the addresses that every serving certificate has.
@@ -34,6 +36,9 @@ func (l Layout) WriteFiles() error {
 	if err := l.writeKubeconfigs(a.cluster); err != nil {
 		return fmt.Errorf("make kubeconfigs: %w", err)
 	}
+	if err := l.writeBalancer(); err != nil {
+		return fmt.Errorf("configure varco apiserver-lb: %w", err)
+	}
 	return nil
 }
 
@@ -44,6 +49,9 @@ func (l Layout) makeDirs() error {
 	}
 	for _, h := range l.Nodes {
 		dirs = append(dirs, l.NodeDir(h.Name))
+	}
+	if l.Balancer != nil {
+		dirs = append(dirs, l.hostDir(*l.Balancer))
 	}
 	for _, dir := range dirs {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -91,7 +99,7 @@ type order struct {
 }
 
 func (l Layout) writeCertificates(a authorities) error {
-	for _, o := range append(l.sharedOrders(a), l.nodeOrders(a)...) {
+	for _, o := range slices.Concat(l.sharedOrders(a), l.servingOrders(a), l.nodeOrders(a)) {
 		pair, err := o.from.Issue(o.subject)
 		if err != nil {
 			return err
@@ -111,12 +119,7 @@ func (l Layout) sharedOrders(a authorities) []order {
 	}
 	local := Subject{Names: []string{"localhost"}, Addrs: loopback}
 	return []order{
-		{a.cluster, l.pki("apiserver"), Subject{
-			CommonName: "kube-apiserver",
-			Names: []string{"kubernetes", "kubernetes.default", "kubernetes.default.svc",
-				"kubernetes.default.svc.cluster.local", "localhost"},
-			Addrs: append(ServiceNet.Host(1).Addrs(), hosts...),
-		}},
+		{a.cluster, l.pki("apiserver"), l.servingSubject()},
 		{a.cluster, l.pki("apiserver-kubelet-client"),
 			Subject{CommonName: "kube-apiserver-kubelet-client", Organization: []string{adminGroup}}},
 		{a.cluster, l.pki("controller-manager"), local},
@@ -125,6 +128,51 @@ func (l Layout) sharedOrders(a authorities) []order {
 		{a.etcd, l.pki("etcd/server"), Subject{CommonName: "etcd", Names: []string{"localhost"}, Addrs: hosts}},
 		{a.etcd, l.pki("apiserver-etcd-client"), Subject{CommonName: "kube-apiserver-etcd-client"}},
 	}
+}
+
+// servingSubject is what API servers serve as, whichever address they are asked at.
+func (l Layout) servingSubject() Subject {
+	s := Subject{
+		CommonName: "kube-apiserver",
+		Names: []string{"kubernetes", "kubernetes.default", "kubernetes.default.svc",
+			"kubernetes.default.svc.cluster.local", "localhost"},
+		Addrs: append(ServiceNet.Host(1).Addrs(), loopback...),
+	}
+	for _, h := range l.ControlPlanes {
+		s.Addrs = append(s.Addrs, h.Addrs...)
+	}
+	if l.Balancer != nil {
+		s.Addrs = append(s.Addrs, l.Balancer.Addrs...)
+	}
+	return s
+}
+
+// serving is the path, without its ending, of the certificate that the API server of one machine serves.
+func (l Layout) serving(h Host) string { return filepath.Join(l.hostDir(h), "apiserver") }
+
+// servingOrders are those certificates: each API server has its own, so that one of them can be made a bad one.
+func (l Layout) servingOrders(a authorities) []order {
+	var orders []order
+	for _, h := range l.ControlPlanes {
+		orders = append(orders, order{a.cluster, l.serving(h), l.servingSubject()})
+	}
+	return orders
+}
+
+// Serve gives the API server of one machine another serving certificate, which ends at the given time: one in the past is
+// an expired one. The server reads it when it starts.
+func (l Layout) Serve(h Host, until time.Time) error {
+	ca, err := readAuthority(l.pki("ca"))
+	if err != nil {
+		return err
+	}
+	subject := l.servingSubject()
+	subject.Until = until
+	pair, err := ca.Issue(subject)
+	if err != nil {
+		return err
+	}
+	return pair.write(l.serving(h))
 }
 
 // nodeOrders are the certificates that nodes serve port 10250 with.

@@ -40,8 +40,8 @@ func Command() *cobra.Command {
 		Long: `Demo brings a lab up, runs varco kube-proxy on each of its nodes, deploys a test server with Services of all kinds,
 sends requests to them from a pod, a node and a client outside, and prints what came of them. Then it scales the
 Deployment up and down and deletes a pod while requests go on, shows how the client reaches nodes, pods and Services
-through varco apiserver-proxy, in front of the API server and in its process, and starts varco kubectl-proxy on this
-machine, as a user would. At the end it stays up, for you to try things, until Ctrl-C; then nothing of it is left. It needs root and changes
+through varco apiserver-proxy, in front of the API server and in its process, kills one and pauses another of three API
+servers behind varco apiserver-lb while clients go on, and starts varco kubectl-proxy on this machine, as a user would. At the end it stays up, for you to try things, until Ctrl-C; then nothing of it is left. It needs root and changes
 nothing of the machine outside its own namespaces.`,
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
@@ -118,6 +118,10 @@ func (o options) run(ctx context.Context, out io.Writer) (err error) {
 		return notInterrupted(ctx, notInFront)
 	}
 	kubeconfig := filepath.Join(o.cluster.Dir, "kubeconfig")
+	notBalanced := o.showBalancer(ctx, c, out)
+	if notBalanced != nil && !errors.Is(notBalanced, ErrFailed) {
+		return notInterrupted(ctx, notBalanced)
+	}
 	gateway, notShown := ShowGateway(ctx, GatewayConfig{Varco: o.varco, Kubeconfig: kubeconfig, Out: out})
 	if gateway == nil {
 		return notInterrupted(ctx, notShown)
@@ -129,7 +133,34 @@ func (o options) run(ctx context.Context, out io.Writer) (err error) {
 		next.PrintNext(out, verb, kubeconfig)
 		<-ctx.Done()
 	}
-	return cmp.Or(err, notInFront, notShown)
+	return cmp.Or(err, notInFront, notBalanced, notShown)
+}
+
+// balancedServers are how many API servers there are behind varco apiserver-lb, in a lab of their own.
+const balancedServers = 3
+
+// showBalancer brings a second lab up, which has no nodes, and takes it down again.
+func (o options) showBalancer(ctx context.Context, c *console, out io.Writer) (err error) {
+	conf := cluster.Config{Dir: o.cluster.Dir + "-apiserver-lb", APIServers: balancedServers, APIServerLB: o.varco}
+	err = c.step("apiserver-lb", func() (string, error) {
+		return fmt.Sprintf("a lab of %d API servers behind varco apiserver-lb", balancedServers), cluster.Up(ctx, conf, nil)
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		_, down := cluster.Down(context.WithoutCancel(ctx), conf.Dir)
+		err = errors.Join(err, down)
+	}()
+	lab, err := cluster.Open(conf.Dir)
+	if err != nil {
+		return err
+	}
+	err = ShowBalancer(ctx, lab, out)
+	if err != nil && ctx.Err() == nil {
+		cluster.WriteLogs(c.out, conf.Dir)
+	}
+	return err
 }
 
 // showLogs tells of the logs of a demo that failed: where they are in a lab that stays up, and their ends if they are

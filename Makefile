@@ -18,7 +18,6 @@ build: ## build bin/varco and bin/varco-lab, both static
 	cd lab && go build -ldflags '$(LAB_LINK)' -o ../bin/varco-lab .
 demo: build ## run the lab with Services under load; ARGS=--once ends it (needs root)
 	bin/varco-lab demo --varco bin/varco $(ARGS)
-
 lint: ## gofmt, vet and staticcheck over all modules; builds for macOS and Windows
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "run gofmt -w on:" $$files; exit 1; }
 	go build -o bin/staticcheck honnef.co/go/tools/cmd/staticcheck && for os in darwin windows; do GOOS=$$os go build -o /dev/null ./cmd/varco || exit 1; done
@@ -26,14 +25,15 @@ lint: ## gofmt, vet and staticcheck over all modules; builds for macOS and Windo
 	cd lab && go vet ./... && ../bin/staticcheck $$($(LAB_LIST) ./... | $(PICK))
 
 test: build lint ## lint and run every test; as root the packet tests and the lab too
-	$(RACE) ./... && cd bench && $(RACE) ./...
+	$(RACE) ./... && $(GO_TEST) ./internal/backend/health && cd bench && $(RACE) ./...
 	cd lab && $(RACE) $(LAB_TESTS) && $(GO_TEST) $(call LAB_TESTS,!)
 bench-kube-proxy: build ## measure kube-proxy beside upstream's into docs/bench; ARGS="--quick --out=" looks only (needs root)
 bench-kubectl-proxy: build ## measure kubectl-proxy beside kubectl proxy, in the same way; needs no root
 bench-apiserver-proxy: build ## measure apiserver-proxy beside kube-apiserver's own proxy, in the same way (needs root)
-bench-kube-proxy bench-kubectl-proxy bench-apiserver-proxy:
+bench-apiserver-lb: build ## measure apiserver-lb beside HAProxy and nginx, in the same way (needs root)
+bench-kube-proxy bench-kubectl-proxy bench-apiserver-proxy bench-apiserver-lb:
 	cd bench && go build -o ../bin/varco-bench . && go build -ldflags '$(LAB_LINK)' -o ../bin/ $(addprefix k8s.io/kubernetes/cmd/,kube-proxy kubectl)
 	bin/varco-bench $(@:bench-%=%) --out docs/bench $(ARGS)
 clean: ## remove what build made
 	rm -rf bin
-.PHONY: help build demo lint test bench-kube-proxy bench-kubectl-proxy bench-apiserver-proxy clean
+.PHONY: help build demo lint test bench-kube-proxy bench-kubectl-proxy bench-apiserver-proxy bench-apiserver-lb clean

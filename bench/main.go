@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"varco.dev/bench/internal/apiserverlb"
 	"varco.dev/bench/internal/apiserverproxy"
 	"varco.dev/bench/internal/kubectlproxy"
 	"varco.dev/bench/internal/kubeproxy"
@@ -24,7 +25,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(apiserverproxy.Command(), kubectlproxy.Command(), kubeproxy.Command())
+	root.AddCommand(apiserverlb.Command(), apiserverproxy.Command(), kubectlproxy.Command(), kubeproxy.Command())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "varco-bench:", err)
 		os.Exit(1)

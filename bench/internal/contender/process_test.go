@@ -138,3 +138,28 @@ func TestFindByArguments(t *testing.T) {
 		t.Errorf("got %d, where there are %d and %d", got, p.PID(), second.PID())
 	}
 }
+
+// A shell waits for a child of its own, and both count.
+func TestTree(t *testing.T) {
+	p := start(t, "-c", "sleep 60 & wait")
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		tree, err := p.PID().Tree()
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("got %v: %v, want two processes", tree, err)
+		}
+		if len(tree) < 2 {
+			time.Sleep(time.Millisecond) // for the shell to work
+			continue
+		}
+		both, err := tree.Memory()
+		one, _, errOne := p.Memory()
+		files, errFiles := tree.Descriptors()
+		if err != nil || errOne != nil || errFiles != nil || len(tree) != 2 || both <= one || files < 6 {
+			t.Errorf("%v have %d files and %d bytes, %d is the shell's: %v %v %v", tree, files, both, one, err, errOne, errFiles)
+		}
+		if _, err := tree.CPU(); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+}

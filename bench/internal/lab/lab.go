@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os/exec"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -22,7 +23,9 @@ type Lab struct {
 	Binary, Dir string
 	// UpArgs are further arguments of the start, such as --apiserver-proxy.
 	UpArgs []string
-	config *clientcmdapi.Config
+	// APIServers is how many control planes there are, each with its own address; 0 means one.
+	APIServers int
+	config     *clientcmdapi.Config
 }
 
 // idle are the components that a benchmark has no use for: they would watch all objects, on the same processors.
@@ -34,13 +37,12 @@ const grace = 10 * time.Second
 // Up starts the lab, or finds the one that is in the folder. Doing it twice is no error.
 func (l *Lab) Up(ctx context.Context) error {
 	if _, err := l.run(ctx, "kubeconfig"); err != nil {
-		if _, err := l.run(ctx, "up", append([]string{"--nodes", "0"}, l.UpArgs...)...); err != nil {
+		args := []string{"--nodes", "0", "--apiservers", strconv.Itoa(max(1, l.APIServers))}
+		if _, err := l.run(ctx, "up", append(args, l.UpArgs...)...); err != nil {
 			return err
 		}
-		for _, c := range idle {
-			if _, err := l.run(ctx, "stop", c); err != nil {
-				return err
-			}
+		if err := l.stopIdle(ctx); err != nil {
+			return err
 		}
 	}
 	b, err := l.run(ctx, "kubeconfig")
@@ -48,6 +50,31 @@ func (l *Lab) Up(ctx context.Context) error {
 		return err
 	}
 	l.config, err = clientcmd.Load(b)
+	return err
+}
+
+func (l *Lab) stopIdle(ctx context.Context) error {
+	for _, c := range idle {
+		for i := range max(1, l.APIServers) {
+			if err := l.Stop(ctx, l.name(c, i)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// name is how the lab names a component of the control plane number i.
+func (l *Lab) name(component string, i int) string {
+	if l.APIServers > 1 {
+		return fmt.Sprintf("%s-%d", component, i)
+	}
+	return component
+}
+
+// Stop kills a component, as the lab names it.
+func (l *Lab) Stop(ctx context.Context, name string) error {
+	_, err := l.run(ctx, "stop", "--grace", "0", name)
 	return err
 }
 

@@ -17,15 +17,23 @@ var APIServer = netip.MustParseAddrPort("10.240.0.2:6443")
 
 // Component returns the process of kube-apiserver or etcd, which has an argument that no other process has.
 func (l *Lab) Component(name string) (contender.PID, error) {
-	dir, err := l.realDir()
+	own, err := l.own(name)
 	if err != nil {
 		return 0, err
 	}
-	own := map[string]string{
+	return contender.Find(own)
+}
+
+// own is an argument of kube-apiserver or etcd that none of another lab has.
+func (l *Lab) own(name string) (string, error) {
+	dir, err := l.realDir()
+	if err != nil {
+		return "", err
+	}
+	return map[string]string{
 		"kube-apiserver": "--etcd-cafile=" + filepath.Join(dir, "pki/etcd/ca.crt"),
 		"etcd":           "--data-dir=" + filepath.Join(dir, "etcd"),
-	}
-	return contender.Find(own[name])
+	}[name], nil
 }
 
 // Machine opens the network namespace of the control plane. The caller closes it.

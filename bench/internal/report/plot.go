@@ -30,10 +30,10 @@ const (
 
 // style serves light and dark: the figure takes the page's background, and its colours are readable on both.
 const style = `text{font:12px system-ui,sans-serif;fill:#444}.title{font-size:13px;font-weight:600;fill:#222}` +
-	`.grid{stroke:#ddd}.c0{stroke:#0a6ed1;fill:#0a6ed1}.c1{stroke:#c4540a;fill:#c4540a}.c2{stroke:#5b8a00;fill:#5b8a00}` +
-	`polyline{fill:none!important;stroke-width:2}text.c0,text.c1,text.c2{stroke:none;font-weight:600}` +
+	`.grid{stroke:#ddd}.c0{stroke:#0a6ed1;fill:#0a6ed1}.c1{stroke:#c4540a;fill:#c4540a}.c2{stroke:#5b8a00;fill:#5b8a00}.c3{stroke:#777;fill:#777}` +
+	`polyline{fill:none!important;stroke-width:2}text.c0,text.c1,text.c2,text.c3{stroke:none;font-weight:600}` +
 	`@media(prefers-color-scheme:dark){text{fill:#bbb}.title{fill:#eee}.grid{stroke:#444}` +
-	`.c0{stroke:#5cb0ff;fill:#5cb0ff}.c1{stroke:#ff9a52;fill:#ff9a52}.c2{stroke:#a3d14a;fill:#a3d14a}}`
+	`.c0{stroke:#5cb0ff;fill:#5cb0ff}.c1{stroke:#ff9a52;fill:#ff9a52}.c2{stroke:#a3d14a;fill:#a3d14a}.c3{stroke:#999;fill:#999}}`
 
 // WriteSVG draws all panels, two in a row.
 func WriteSVG(w io.Writer, s Samples, panels []Panel) error {

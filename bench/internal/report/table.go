@@ -91,15 +91,16 @@ func (t Table) Write(w io.Writer, s Samples) error {
 	return nil
 }
 
-// quotientOf is NaN if one of the figures is a difference below zero: it would say nothing.
+// quotientOf is NaN where it would say nothing: if one of the figures is a difference below zero or a time without an end, or
+// if it is by nothing.
 func (t Table) quotientOf(first, second float64) float64 {
-	switch {
-	case first < 0 || second < 0:
-		return math.NaN()
-	case t.OursFirst:
-		return first / second
+	if !t.OursFirst {
+		first, second = second, first
 	}
-	return second / first
+	if first < 0 || second <= 0 || math.IsInf(first, 0) || math.IsInf(second, 0) {
+		return math.NaN()
+	}
+	return first / second
 }
 
 // rule is the line below the headings: figures to the right.
@@ -179,10 +180,13 @@ func (r Row) kept(figure, bar float64) string {
 	return "**no**"
 }
 
-// Format writes a figure with three digits that count, and a dash for what was not measured.
+// Format writes a figure with three digits that count, a dash for what was not measured, and that a time without an end was
+// infinite.
 func Format(v float64) string {
 	switch {
-	case math.IsNaN(v) || math.IsInf(v, 0):
+	case math.IsInf(v, 1):
+		return "never"
+	case math.IsNaN(v) || math.IsInf(v, -1):
 		return "–"
 	case v == 0:
 		return "0"

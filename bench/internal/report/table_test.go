@@ -133,7 +133,7 @@ func TestWriteGrowth(t *testing.T) {
 func TestFormat(t *testing.T) {
 	for v, want := range map[float64]string{
 		0: "0", 0.01234: "0.012", 0.5: "0.500", 1.0 / 3: "0.333", 3.14159: "3.14", 42: "42.0", 999: "999", 1000: "1,000",
-		12345.6: "12,346", 1234567: "1,234,567", -2500: "-2,500", math.NaN(): "–", math.Inf(1): "–",
+		12345.6: "12,346", 1234567: "1,234,567", -2500: "-2,500", math.NaN(): "–", math.Inf(1): "never", math.Inf(-1): "–",
 	} {
 		if got := report.Format(v); got != want {
 			t.Errorf("%v: got %q, want %q", v, got, want)

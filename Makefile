@@ -2,7 +2,7 @@
 export CGO_ENABLED = 0
 export GOFLAGS = -trimpath
 export VARCO_REQUIRE_ROOT := $(if $(filter 0,$(shell id -u)),1)
-GO_TEST = go test -p 2 -timeout 20m $(if $(VARCO_REQUIRE_ROOT),-count=1)
+GO_TEST = go test -p 4 -timeout 20m $(if $(VARCO_REQUIRE_ROOT),-count=1)
 COMPILER := $(shell command -v gcc || command -v cc || command -v clang)
 RACE = $(if $(COMPILER),CGO_ENABLED=1 CC=$(COMPILER) $(GO_TEST) -race,$(warning no C compiler: no race detector)$(GO_TEST))
 # What links Kubernetes is too large for staticcheck and the race detector, which work on all that a package imports.

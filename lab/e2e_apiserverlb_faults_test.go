@@ -28,7 +28,7 @@ const stopGrace = shutdownDelay + 7*time.Second
 const (
 	evenSpread  = 0.2
 	evenWithin  = 3 * time.Minute
-	evenPercent = 1.0
+	evenPercent = 3.0 // as the lab configures it
 )
 
 // killed ends an API server by SIGKILL, and starts it again: its share of the connections comes back to it.

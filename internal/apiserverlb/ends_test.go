@@ -20,6 +20,7 @@ import (
 // TestEndsBeforeItBegins ends a balancer that still looks for a backend: it must not open its listeners, nor say that it
 // serves, since a process that is there would let go of them.
 func TestEndsBeforeItBegins(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	c := settings(t, startServer(t))
 	c.Backends.Static = []config.Static{{Address: "nowhere.invalid:6443"}}
 	c.Drain.ShutdownDelay.Duration = time.Minute // for what is open
@@ -51,6 +52,7 @@ func TestEndsBeforeItBegins(t *testing.T) {
 
 // TestApplyWhileEnding takes over settings with another listener while the last connections end: it must not be opened.
 func TestApplyWhileEnding(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := startServer(t)
 	c := settings(t, s)
 	c.Drain.Timeout.Duration = time.Minute
@@ -78,6 +80,7 @@ func TestApplyWhileEnding(t *testing.T) {
 // TestSucceededInTheDelay has a successor come while a balancer waits out its shutdown delay: there is nothing to wait for
 // any more.
 func TestSucceededInTheDelay(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := startServer(t)
 	c := settings(t, s)
 	c.Drain.ShutdownDelay.Duration = time.Minute
@@ -94,6 +97,7 @@ func TestSucceededInTheDelay(t *testing.T) {
 
 // TestHurry ends a balancer at once that waits for a connection to end.
 func TestHurry(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := startServer(t)
 	c := settings(t, s)
 	c.Drain.ShutdownDelay.Duration, c.Drain.Timeout.Duration = time.Minute, time.Hour
@@ -118,6 +122,7 @@ func TestHurry(t *testing.T) {
 // TestSocketsThatAreOpen takes a listener over that is open already, and closes one that no listener has: the kernel would
 // take its clients in, and nobody would serve them.
 func TestSocketsThatAreOpen(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := startServer(t)
 	c := settings(t, s)
 	spare := settings(t, s).Listeners[0].Address

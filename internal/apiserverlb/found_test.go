@@ -97,6 +97,7 @@ func TestSlicesThroughItself(t *testing.T) {
 // TestListenerBecomesOwn opens a listener at the address of a backend, at all addresses: the balancer must not be its own
 // backend.
 func TestListenerBecomesOwn(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := startServer(t)
 	c := settings(t, s)
 	free := settings(t, s).Listeners[0].Address

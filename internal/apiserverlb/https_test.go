@@ -90,6 +90,7 @@ func requestSettings(t *testing.T, servers ...*server) (config.Config, *http.Cli
 
 // TestRequests serves requests: their client is known to the API servers by the certificate that it has shown here.
 func TestRequests(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	servers := []*server{startServer(t), startServer(t)}
 	c, client := requestSettings(t, servers...)
 	b := start(t, c, servers...)
@@ -121,6 +122,7 @@ func TestRequests(t *testing.T) {
 
 // TestRequestsOfRedServer has watches through mode https leave a server that has been red for a while.
 func TestRequestsOfRedServer(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	servers := []*server{startServer(t), startServer(t)}
 	c, client := requestSettings(t, servers...)
 	b := start(t, c, servers...)
@@ -142,6 +144,7 @@ func TestRequestsOfRedServer(t *testing.T) {
 
 // TestRequestsEnd ends a balancer of nothing but mode https while a request is answered: it must come to its end.
 func TestRequestsEnd(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := startServer(t)
 	c, client := requestSettings(t, s)
 	c.Drain.Timeout.Duration = 20 * time.Second

@@ -59,6 +59,7 @@ func TestBalances(t *testing.T) {
 // TestHungServer has a server stop as SIGSTOP does it. Its watches end within six seconds, those of others do not, and no new
 // connection fails.
 func TestHungServer(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	servers := []*server{startServer(t), startServer(t)}
 	b := start(t, settings(t, servers...), servers...)
 	b.proven(servers...)
@@ -101,6 +102,7 @@ func TestHungServer(t *testing.T) {
 // TestRedServer has /readyz of one turn red: no new connection goes there, a client that asks all the time keeps its
 // connection, and idle ones are moved.
 func TestRedServer(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	servers := []*server{startServer(t), startServer(t), startServer(t)}
 	b := start(t, settings(t, servers...), servers...)
 	b.proven(servers...)
@@ -141,6 +143,7 @@ func first(s string, _ error) string { return s }
 
 // TestAllRed has all /readyz turn red at once, as a stalled etcd has them do: clients are served, and connections stay.
 func TestAllRed(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	servers := []*server{startServer(t), startServer(t)}
 	b := start(t, settings(t, servers...), servers...)
 	b.proven(servers...)
@@ -169,6 +172,7 @@ func TestAllRed(t *testing.T) {
 
 // TestServerComesBack has a server start after the others have all connections: idle ones are moved there, at the rate allowed.
 func TestServerComesBack(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	servers := []*server{startServer(t), startServer(t)}
 	c := settings(t, servers...)
 	c.Rebalance.PercentPerSecond = 20
@@ -227,6 +231,7 @@ func watchOn(b *balancer, events chan struct{}) {
 // TestApply takes over other settings while a connection is open: other backends, another listener, and some that cannot be
 // had.
 func TestApply(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	servers := []*server{startServer(t), startServer(t)}
 	c := settings(t, servers[0])
 	b := start(t, c, servers...)
@@ -268,6 +273,7 @@ func TestApply(t *testing.T) {
 // TestEnds ends a balancer: for the shutdown delay it takes new connections and says that it is not ready; then one that
 // answers to the end, and one that is idle is closed in order.
 func TestEnds(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := startServer(t)
 	c := settings(t, s)
 	c.Drain.ShutdownDelay.Duration = 500 * time.Millisecond
@@ -299,6 +305,7 @@ func TestEnds(t *testing.T) {
 
 // TestNoServer has no server answer: it is not ready, and says why.
 func TestNoServer(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := startServer(t)
 	c := settings(t, s)
 	s.CloseClientConnections()

@@ -48,6 +48,7 @@ func TestReadyWays(t *testing.T) {
 
 // TestReadyCosts asks time and again, from many sides: an API server is asked once a second.
 func TestReadyCosts(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := startServer(t)
 	b := start(t, settings(t, s), s)
 	began := time.Now()
@@ -72,6 +73,7 @@ func TestReadyCosts(t *testing.T) {
 
 // TestPerSource has one source use up what it may have: it gets no more, others do, and so do we ourselves.
 func TestPerSource(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := startServer(t)
 	c := settings(t, s)
 	c.Limits.PerSource = 2
@@ -109,6 +111,7 @@ func TestPerSource(t *testing.T) {
 // TestSwappedAddresses has two listeners take each other's place, one be called by another name, and one be written in
 // another way: their sockets stay, and so do connections.
 func TestSwappedAddresses(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := startServer(t)
 	c := settings(t, s)
 	other := settings(t, s).Listeners[0].Address
@@ -146,6 +149,7 @@ func TestSwappedAddresses(t *testing.T) {
 
 // TestZone has one server of three in the balancer's own zone: it gets all clients, others while it is red, and then again.
 func TestZone(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	servers := []*server{startServer(t), startServer(t), startServer(t)}
 	c := settings(t, servers...)
 	c.Zone = "here"

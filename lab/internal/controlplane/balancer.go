@@ -47,6 +47,7 @@ backends:
   cacheFile: %[1]s/backends.json
 health:
   caFile: %[3]s
+rebalance: {percentPerSecond: 3} # a lab has few connections, and little time
 drain: {timeout: 5s}
 metricsAddress: "[::]:9444"
 handoverSocket: %[1]s/handover.sock

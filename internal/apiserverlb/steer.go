@@ -114,11 +114,12 @@ func (lb *LB) used() map[netip.AddrPort]use {
 	return out
 }
 
-// check has all backends checked that were found, and for as long as something goes on with them also others.
+// check has all backends checked that were found, and for as long as something goes on with them also others; not those that have
+// become own listeners, through which the check itself would be what goes on.
 func (lb *LB) check(checker *health.Checker, found map[netip.AddrPort]discovery.Found, used map[netip.AddrPort]use) {
 	check := slices.Collect(maps.Keys(found))
 	for addr, u := range used {
-		if _, known := found[addr]; !known && u.Sessions+u.requests.Requests > 0 {
+		if _, known := found[addr]; !known && u.Sessions+u.requests.Requests > 0 && !lb.own(addr) {
 			check = append(check, addr)
 		}
 	}

@@ -3,6 +3,7 @@ package main_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -165,6 +166,23 @@ func (l *lab) leftovers(t *testing.T) {
 	noneFailed(t, stop())
 }
 
+// settled returns how many transactions there were on nodes once what was under way is applied.
+func (l *lab) settled(t *testing.T, nodes ...string) map[string]uint32 {
+	t.Helper()
+	last := map[string]uint32{}
+	l.wait(t, "the proxies to have nothing to apply", func() (string, bool) {
+		now := map[string]uint32{}
+		for _, node := range nodes {
+			now[node] = l.commits(t, node)
+		}
+		same := maps.Equal(now, last)
+		last = now
+		time.Sleep(2 * time.Second) // that nothing is applied cannot be waited for
+		return fmt.Sprint(now), same
+	})
+	return last
+}
+
 // outage is how long the API server is away: longer than the proxy waits until it says so.
 const outage = 11 * time.Second
 
@@ -177,8 +195,7 @@ func (l *lab) withoutAPIServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.withoutAPIServer(t, watching)
-	time.Sleep(time.Second) // what was under way is applied then
-	before := map[string]uint32{"node-1": l.commits(t, "node-1"), "node-2": l.commits(t, "node-2")}
+	before := l.settled(t, "node-1", "node-2")
 	time.Sleep(outage) // the time without an API server is what is tested
 	if err := l.Start(t.Context(), "kube-apiserver"); err != nil {
 		t.Fatal(err)

@@ -7,18 +7,25 @@ import (
 )
 
 // Restart names the fields that differ and cannot change while the balancer runs: what they say counts from the next
-// start on. It is nil if there is none.
+// start on. It is nil if there is none. What mode https goes by is left out where no listener is of that mode.
 func Restart(old, new Config) []string {
-	var out []string
-	for _, f := range []struct {
+	type field struct {
 		name     string
 		old, new any
-	}{
-		{"https", old.HTTPS, new.HTTPS},
+	}
+	fields := []field{
 		{"workers", old.Workers, new.Workers},
 		{"metricsAddress", old.MetricsAddress, new.MetricsAddress},
 		{"handoverSocket", old.HandoverSocket, new.HandoverSocket},
-	} {
+	}
+	if old.usesHTTPS() {
+		fields = append(fields,
+			field{"https", old.HTTPS, new.HTTPS},
+			field{"timeouts", old.Timeouts, new.Timeouts},
+			field{"health.insecureSkipVerify", old.Health.InsecureSkipVerify, new.Health.InsecureSkipVerify})
+	}
+	var out []string
+	for _, f := range fields {
 		if !reflect.DeepEqual(f.old, f.new) {
 			out = append(out, f.name)
 		}

@@ -111,18 +111,26 @@ func TestPrefixes(t *testing.T) {
 
 func TestRestart(t *testing.T) {
 	old := config.Default()
+	old.Listeners = []config.Listener{{Address: "127.0.0.1:6443", Mode: config.ModeHTTPS}}
 	for name, change := range map[string]func(*config.Config){
-		"":               func(c *config.Config) { c.Zone, c.Limits.Connections, c.Listeners = "b", 3, nil },
-		"https":          func(c *config.Config) { c.HTTPS.RequestHeader.GroupHeaders = []string{"X"} },
-		"workers":        func(c *config.Config) { c.Workers = 2 },
-		"metricsAddress": func(c *config.Config) { c.MetricsAddress = "" },
-		"handoverSocket": func(c *config.Config) { c.HandoverSocket = "/run/s" },
+		"":                          func(c *config.Config) { c.Zone, c.Limits.Connections, c.Listeners = "b", 3, nil },
+		"https":                     func(c *config.Config) { c.HTTPS.RequestHeader.GroupHeaders = []string{"X"} },
+		"timeouts":                  func(c *config.Config) { c.Timeouts.User.Duration++ },
+		"health.insecureSkipVerify": func(c *config.Config) { c.Health.InsecureSkipVerify = true },
+		"workers":                   func(c *config.Config) { c.Workers = 2 },
+		"metricsAddress":            func(c *config.Config) { c.MetricsAddress = "" },
+		"handoverSocket":            func(c *config.Config) { c.HandoverSocket = "/run/s" },
 	} {
 		changed := config.Default()
 		change(&changed)
 		if got := strings.Join(config.Restart(old, changed), ","); got != name {
 			t.Errorf("got %q, want %q", got, name)
 		}
+	}
+	other := config.Default()
+	other.HTTPS.CAFile, other.Timeouts.User.Duration = "other.crt", 1
+	if got := config.Restart(config.Default(), other); got != nil {
+		t.Errorf("without a listener of mode https: got %q", got)
 	}
 }
 
